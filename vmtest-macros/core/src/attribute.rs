@@ -1,0 +1,178 @@
+//! What stands inside `#[vm_test(..)]` and `#[node(..)]`, checked against the table of keys.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use syn::{Lit, LitStr, Path};
+
+use crate::grammar::{Entry, Value, span_of, split};
+use crate::keys::{self, Form, Key, Place};
+use crate::problems::Problems;
+use crate::setting::{Fixture, Setting};
+use crate::units;
+
+/// The settings of one test or one node, in the order in which they were written.
+pub(crate) struct Settings {
+    place: Place,
+    seen: Vec<&'static str>,
+    pub(crate) settings: Vec<Setting>,
+    /// The path of this library, if it is not `::vmtest`.
+    pub(crate) krate: Option<Path>,
+}
+
+impl Settings {
+    pub(crate) fn new(place: Place) -> Self {
+        Self { place, seen: Vec::new(), settings: Vec::new(), krate: None }
+    }
+
+    /// Reads the tokens between the parentheses. Whatever is wrong goes to `problems`, the rest is kept.
+    pub(crate) fn read(&mut self, tokens: TokenStream, problems: &mut Problems) {
+        for part in split(tokens, problems) {
+            if let Some(entry) = problems.take(syn::parse2::<Entry>(part)) {
+                self.entry(entry, problems);
+            }
+        }
+    }
+
+    fn entry(&mut self, Entry { name, value }: Entry, problems: &mut Problems) {
+        let key = match keys::find(&name.to_string(), self.place) {
+            Ok(key) => key,
+            Err(message) => return problems.at(name.span(), message),
+        };
+        if self.seen.contains(&key.name) && !key.is_repeatable() {
+            problems.at(name.span(), format!("duplicate key `{}`: {} takes it once", key.name, self.place));
+        }
+        self.seen.push(key.name);
+
+        let setting = match key.form {
+            Form::Text(make) => text(key, &name, value).map(make),
+            Form::Count(make) => count(key, &name, value).map(make),
+            Form::Size(make) => text(key, &name, value).and_then(|text| parse(&text, units::bytes)).map(make),
+            Form::Duration(make) => {
+                text(key, &name, value).and_then(|text| parse(&text, units::milliseconds)).map(make)
+            }
+            Form::Fixture => match fixture(key, &name, value, problems) {
+                Ok(Some(fixture)) => Ok(Setting::Fixture(fixture)),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            },
+            Form::Crate => {
+                match text(key, &name, value).and_then(|text| crate_path(&text)) {
+                    Ok(path) => self.krate = Some(path),
+                    Err(error) => problems.push(error),
+                }
+                return;
+            }
+        };
+        self.settings.extend(problems.take(setting));
+    }
+}
+
+/// The one literal of `key = literal`.
+fn literal(key: &Key, name: &Ident, value: Value) -> syn::Result<Lit> {
+    match value {
+        Value::Missing => {
+            Err(syn::Error::new(name.span(), format!("`{}` needs a value: write `{}`", key.name, key.example)))
+        }
+        Value::List(group) => Err(wrong_type(key, group.span())),
+        Value::Assigned(tokens) => {
+            let span = span_of(&tokens, name.span());
+            syn::parse2(tokens).map_err(|_| wrong_type(key, span))
+        }
+    }
+}
+
+fn wrong_type(key: &Key, span: Span) -> syn::Error {
+    let wanted = match key.form {
+        Form::Text(_) => "a string",
+        Form::Count(_) => "a whole number, at least 1",
+        Form::Size(_) => "a size, a string with a unit",
+        Form::Duration(_) => "a duration, a string with a unit",
+        Form::Fixture => "a directory in parentheses",
+        Form::Crate => "a path in a string",
+    };
+    syn::Error::new(span, format!("`{}` takes {wanted}: write `{}`", key.name, key.example))
+}
+
+fn text(key: &Key, name: &Ident, value: Value) -> syn::Result<LitStr> {
+    match literal(key, name, value)? {
+        Lit::Str(text) => Ok(text),
+        other => Err(wrong_type(key, other.span())),
+    }
+}
+
+fn count(key: &Key, name: &Ident, value: Value) -> syn::Result<u32> {
+    let literal = literal(key, name, value)?;
+    match &literal {
+        Lit::Int(number) => number.base10_parse().ok().filter(|number| *number > 0),
+        _ => None,
+    }
+    .ok_or_else(|| wrong_type(key, literal.span()))
+}
+
+fn parse<T>(text: &LitStr, unit: fn(&str) -> Result<T, String>) -> syn::Result<T> {
+    unit(&text.value()).map_err(|message| syn::Error::new(text.span(), message))
+}
+
+fn crate_path(text: &LitStr) -> syn::Result<Path> {
+    // As if the macro had written it, so that no lint of the user's speaks about generated paths.
+    let span = Span::call_site().located_at(text.span());
+    LitStr::new(&text.value(), span)
+        .parse_with(Path::parse_mod_style)
+        .map_err(|_| syn::Error::new(text.span(), format!("`{}` is not the path of a crate", text.value())))
+}
+
+/// The keys inside `fixture(..)`, after the directory.
+const IN_FIXTURE: &[&str] = &["at", "label"];
+
+/// `None` if there was a problem and it has been reported.
+fn fixture(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> syn::Result<Option<Fixture>> {
+    let group = match value {
+        Value::List(group) if !group.stream().is_empty() => group,
+        Value::List(_) | Value::Missing => {
+            let message = format!("`{}` needs a directory: write `{}`", key.name, key.example);
+            return Err(syn::Error::new(name.span(), message));
+        }
+        Value::Assigned(tokens) => return Err(wrong_type(key, span_of(&tokens, name.span()))),
+    };
+    let mut parts = split(group.stream(), problems).into_iter();
+    let first = parts.next().unwrap_or_default();
+    let span = span_of(&first, group.span());
+    let dir = syn::parse2::<LitStr>(first).map_err(|_| {
+        syn::Error::new(span, format!("the first value of `{}` is its directory: write `{}`", key.name, key.example))
+    });
+    let dir = problems.take(dir);
+
+    let (mut at, mut label) = (None, None);
+    for part in parts {
+        let Some(Entry { name, value }) = problems.take(syn::parse2::<Entry>(part)) else {
+            continue;
+        };
+        let written = name.to_string();
+        let slot = match written.as_str() {
+            "at" => &mut at,
+            "label" => &mut label,
+            _ => {
+                problems.at(name.span(), keys::unknown(&written, "a fixture", IN_FIXTURE));
+                continue;
+            }
+        };
+        if slot.is_some() {
+            problems.at(name.span(), format!("duplicate key `{written}`: a fixture takes it once"));
+        }
+        let value = match value {
+            Value::Assigned(tokens) => {
+                let span = span_of(&tokens, name.span());
+                syn::parse2::<LitStr>(tokens).map_err(|_| span)
+            }
+            Value::List(group) => Err(group.span()),
+            Value::Missing => Err(name.span()),
+        };
+        match value {
+            Ok(value) => *slot = Some(value),
+            Err(span) => problems.at(span, format!("`{written}` takes a string: write `{written} = \"..\"`")),
+        }
+    }
+    if let Some(at) = at.as_ref().filter(|at| !at.value().starts_with('/')) {
+        problems.at(at.span(), "a fixture is mounted at an absolute path of the guest: write `at = \"/srv\"`");
+    }
+    Ok(dir.map(|dir| Fixture { dir, at, label }))
+}

@@ -1,0 +1,125 @@
+//! The expansion: the user's function inside a plain test that hands a constant and a closure to the harness.
+
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Path, ReturnType, parse_quote};
+
+use crate::attribute::Settings;
+use crate::function::Function;
+use crate::keys::Place;
+use crate::problems::Problems;
+use crate::setting::Setting;
+use crate::signature::{self, Parameter};
+
+/// Expands `#[vm_test(args)] item`.
+///
+/// Never panics. If anything is wrong, the result is one `compile_error!` a problem, each at its place, and the function
+/// itself without being a test, so that editors keep their footing.
+pub fn expand(args: TokenStream, item: TokenStream) -> TokenStream {
+    let mut problems = Problems::default();
+    let mut settings = Settings::new(Place::Test);
+    settings.read(args, &mut problems);
+
+    let mut function = match syn::parse2::<Function>(item.clone()) {
+        Ok(function) => function,
+        Err(error) => {
+            problems.push(error);
+            return with_errors(problems.into_result(), item);
+        }
+    };
+    let parameters = signature::read(&mut function.sig, &mut problems);
+    match problems.into_result() {
+        Ok(()) => emit(&function, &settings, &parameters),
+        failed => with_errors(failed, function.inert()),
+    }
+}
+
+fn with_errors(result: syn::Result<()>, item: TokenStream) -> TokenStream {
+    let errors = result.err().map(|error| error.to_compile_error());
+    quote!(#errors #item)
+}
+
+fn emit(function: &Function, settings: &Settings, parameters: &[Parameter]) -> TokenStream {
+    let Function { attrs, vis, sig, body } = function;
+    let ident = &sig.ident;
+    let krate = settings.krate.clone().unwrap_or_else(|| parse_quote!(::vmtest));
+    let make_test = (!function.is_test()).then(|| quote!(#[::core::prelude::v1::test]));
+    let test_case = test_case(ident, &krate, settings, parameters);
+
+    let cx = Ident::new(if parameters.is_empty() { "_cx" } else { "cx" }, Span::mixed_site());
+    let arguments = parameters.iter().map(|Parameter { ty, cfgs, .. }| {
+        // At the type, so that "the trait is not implemented" points there, but still as generated code.
+        let argument = quote_spanned!(Span::mixed_site().located_at(ty.span())=> #cx.arg().await);
+        quote!(#(#cfgs)* #argument)
+    });
+
+    // At the return type, so that "the trait is not implemented" for what the body returns points there.
+    let place = match &sig.output {
+        ReturnType::Default => ident.span(),
+        ReturnType::Type(_, ty) => ty.span(),
+    };
+    // The constant has a block of its own: beside the function it would shadow a `TEST` that the body names.
+    let handed_over = quote! {
+        {
+            const TEST: #krate::__private::TestCase = #test_case;
+            &TEST
+        },
+        async |#cx: &mut #krate::__private::Context| #ident(#(#arguments),*).await,
+    };
+    let run = located_at(place, quote!(#krate::__private::run(#handed_over)));
+
+    // Lint levels on the outer function hold for the inner one; a second `#[expect]` would go unfulfilled.
+    quote! {
+        #(#attrs)*
+        #make_test
+        #vis fn #ident() {
+            #sig #body
+            #run
+        }
+    }
+}
+
+/// The outermost of these tokens shown at `place`, though still generated; what is in groups stays where it is.
+fn located_at(place: Span, tokens: TokenStream) -> TokenStream {
+    let span = Span::call_site().located_at(place);
+    let respan = |mut token: TokenTree| {
+        token.set_span(span);
+        token
+    };
+    tokens.into_iter().map(respan).collect()
+}
+
+fn test_case(ident: &Ident, krate: &Path, settings: &Settings, parameters: &[Parameter]) -> TokenStream {
+    let name = ident.to_string();
+    // With the user's span the line is that of the function, not that of the attribute above it.
+    let line = quote_spanned!(ident.span()=> ::core::line!());
+    let options = tokens(&settings.settings, krate);
+    let params = parameters.iter().map(|Parameter { ty, name, names, settings, cfgs }| {
+        let settings = tokens(settings, krate);
+        quote! {
+            #(#cfgs)*
+            #krate::__private::Parameter::of::<#ty>(#krate::__private::Param {
+                name: #name,
+                names: &[#(#names),*],
+                settings: &[#(#settings),*],
+            })
+        }
+    });
+    quote! {
+        #krate::__private::TestCase {
+            module: ::core::module_path!(),
+            name: #name,
+            file: ::core::file!(),
+            line: #line,
+            package: ::core::env!("CARGO_PKG_NAME"),
+            manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
+            options: &[#(#options),*],
+            params: &[#(#params),*],
+        }
+    }
+}
+
+fn tokens(settings: &[Setting], krate: &Path) -> Vec<impl ToTokens> {
+    settings.iter().map(|setting| setting.to_tokens(krate)).collect()
+}

@@ -1,0 +1,136 @@
+//! The table of keys: what exists, where it may stand, how it is written and what it becomes.
+
+use std::fmt;
+
+use syn::LitStr;
+
+use crate::setting::Setting;
+
+/// Where an attribute stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// `#[vm_test(..)]`: for the test, and the default of all its nodes.
+    Test,
+    /// `#[node(..)]` on a parameter: for that node alone.
+    Node,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Test => "the test",
+            Self::Node => "a node",
+        })
+    }
+}
+
+/// How a value is written, and the setting that it becomes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Form {
+    Text(fn(LitStr) -> Setting),
+    /// A whole number, at least 1.
+    Count(fn(u32) -> Setting),
+    /// A string with a unit; bytes.
+    Size(fn(u64) -> Setting),
+    /// A string with units; milliseconds.
+    Duration(fn(u64) -> Setting),
+    /// `fixture("dir", at = "..", label = "..")`, any number of times.
+    Fixture,
+    /// The path of this library, for crates that rename or wrap it.
+    Crate,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) places: &'static [Place],
+    pub(crate) form: Form,
+    /// How it is written, for messages.
+    pub(crate) example: &'static str,
+}
+
+const ANYWHERE: &[Place] = &[Place::Test, Place::Node];
+const TEST: &[Place] = &[Place::Test];
+
+/// Every key, in the order in which messages list them.
+pub(crate) const KEYS: &[Key] = &[
+    Key { name: "image", places: ANYWHERE, form: Form::Text(Setting::Image), example: r#"image = "micro""# },
+    Key { name: "cpus", places: ANYWHERE, form: Form::Count(Setting::Cpus), example: "cpus = 2" },
+    Key { name: "memory", places: ANYWHERE, form: Form::Size(Setting::Memory), example: r#"memory = "512MiB""# },
+    Key { name: "fixture", places: ANYWHERE, form: Form::Fixture, example: r#"fixture("tests/data", at = "/srv")"# },
+    Key {
+        name: "kernel_args",
+        places: ANYWHERE,
+        form: Form::Text(Setting::KernelArgs),
+        example: r#"kernel_args = "quota=off""#,
+    },
+    Key { name: "nodes", places: TEST, form: Form::Count(Setting::Nodes), example: "nodes = 3" },
+    Key { name: "timeout", places: TEST, form: Form::Duration(Setting::Timeout), example: r#"timeout = "3m""# },
+    Key { name: "backend", places: TEST, form: Form::Text(Setting::Backend), example: r#"backend = "qemu""# },
+    Key { name: "crate", places: TEST, form: Form::Crate, example: r#"crate = "::vmtest""# },
+];
+
+impl Key {
+    pub(crate) fn is_valid_on(&self, place: Place) -> bool {
+        self.places.contains(&place)
+    }
+
+    /// Whether it may be given more than once in the same place.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        matches!(self.form, Form::Fixture)
+    }
+}
+
+/// The key of that name, or the text that says what could have been meant.
+pub(crate) fn find(name: &str, place: Place) -> Result<&'static Key, String> {
+    let Some(key) = KEYS.iter().find(|key| key.name == name) else {
+        let valid: Vec<&str> = KEYS.iter().filter(|key| key.is_valid_on(place)).map(|key| key.name).collect();
+        return Err(unknown(name, &place.to_string(), &valid));
+    };
+    if key.is_valid_on(place) {
+        return Ok(key);
+    }
+    Err(format!("`{name}` belongs on the test, not on {place}: write `#[vm_test({})]`", key.example))
+}
+
+/// The text for a key that `place` does not take.
+pub(crate) fn unknown(name: &str, place: &str, valid: &[&str]) -> String {
+    let keys: Vec<String> = valid.iter().map(|key| format!("`{key}`")).collect();
+    format!("unknown key `{name}`{}\n{place} takes {}", hint(name, valid), keys.join(", "))
+}
+
+/// The nearest of the valid names, as part of a sentence; empty if none is near.
+fn hint(name: &str, valid: &[&str]) -> String {
+    // One slip in a short word, two in most, more only in long ones: beyond that the guess is noise.
+    let tolerated = name.len().div_ceil(3);
+    valid
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .filter(|(distance, _)| *distance <= tolerated)
+        .min_by_key(|(distance, _)| *distance)
+        .map_or_else(String::new, |(_, nearest)| format!(", did you mean `{nearest}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KEYS, hint};
+
+    #[test]
+    fn only_a_near_key_is_proposed() {
+        let valid: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+        assert_eq!(hint("memroy", &valid), ", did you mean `memory`?");
+        assert_eq!(hint("cpu", &valid), ", did you mean `cpus`?");
+        assert_eq!(hint("kernelargs", &valid), ", did you mean `kernel_args`?");
+        assert_eq!(hint("weather", &valid), "");
+    }
+
+    #[test]
+    fn the_page_for_users_has_every_key() {
+        let page = include_str!("../../src/vm_test.md");
+        for key in KEYS {
+            assert!(page.contains(&format!("| `{}` |", key.name)), "`{}` is missing from vm_test.md", key.name);
+            assert!(page.contains(key.example), "the example of `{}` is missing from vm_test.md", key.name);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The attribute `#[vm_test]` without the compiler: its grammar, its table of keys, sizes, durations, host names, and the
+//! expansion.
+//!
+//! ```text
+//! grammar   key = value, key(..), ...      → entries
+//! keys      what exists and where          ┐
+//! units     "512MiB", "3m"                 ├ settings of the test and of each node
+//! attribute entries and the table          ┘
+//! signature parameters                     → names and types
+//! expand    all of it                      → tokens, or every problem at once
+//! ```
+//!
+//! An ordinary crate, so that everything here is tested as data. `vmtest-macros` is the proc-macro crate over it.
+
+mod attribute;
+mod expand;
+mod function;
+mod grammar;
+mod keys;
+mod names;
+mod problems;
+mod setting;
+mod signature;
+mod units;
+
+pub use expand::expand;

@@ -1,0 +1,241 @@
+//! Every wrong use and the text that answers it.
+
+use std::str::FromStr;
+
+use proc_macro2::{TokenStream, TokenTree};
+
+/// The messages of the `compile_error!`s in the expansion, in order.
+fn problems(args: &str, item: &str) -> Vec<String> {
+    let expansion = vmtest_macros_core::expand(
+        TokenStream::from_str(args).expect("the test is made of tokens"),
+        TokenStream::from_str(item).expect("the test is made of tokens"),
+    );
+    let mut messages = Vec::new();
+    let mut named = false;
+    for token in expansion {
+        match token {
+            TokenTree::Ident(ident) => named = ident == "compile_error",
+            TokenTree::Group(group) if named => {
+                messages.push(syn::parse2::<syn::LitStr>(group.stream()).expect("a message is a string").value());
+                named = false;
+            }
+            _ => {}
+        }
+    }
+    messages
+}
+
+#[track_caller]
+fn check(args: &str, item: &str, expected: &[&str]) {
+    assert_eq!(problems(args, item), expected);
+}
+
+#[track_caller]
+fn on_test(args: &str, expected: &str) {
+    check(args, "async fn boots() {}", &[expected]);
+}
+
+#[track_caller]
+fn on_node(args: &str, expected: &str) {
+    check("", &format!("async fn boots(#[node({args})] node: Node) {{}}"), &[expected]);
+}
+
+#[track_caller]
+fn on_function(item: &str, expected: &str) {
+    check("", item, &[expected]);
+}
+
+#[test]
+fn unknown_key() {
+    on_test(
+        "memroy = \"1GiB\"",
+        "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `cpus`, `memory`, `fixture`, \
+         `kernel_args`, `nodes`, `timeout`, `backend`, `crate`",
+    );
+    on_node("colour = 3", "unknown key `colour`\na node takes `image`, `cpus`, `memory`, `fixture`, `kernel_args`");
+    on_test(
+        "fixture(\"d\", lable = \"x\")",
+        "unknown key `lable`, did you mean `label`?\na fixture takes `at`, `label`",
+    );
+}
+
+#[test]
+fn duplicate_key() {
+    on_test("cpus = 1, cpus = 2", "duplicate key `cpus`: the test takes it once");
+    on_test("crate = \"::a\", crate = \"::b\"", "duplicate key `crate`: the test takes it once");
+    check(
+        "",
+        "async fn boots(#[node(cpus = 1)] #[node(cpus = 1)] node: Node) {}",
+        &["duplicate key `cpus`: a node takes it once"],
+    );
+    on_test("fixture(\"d\", at = \"/a\", at = \"/b\")", "duplicate key `at`: a fixture takes it once");
+}
+
+#[test]
+fn fixtures_can_be_repeated() {
+    check("fixture(\"a\"), fixture(\"b\", at = \"/b\"),", "async fn boots() {}", &[]);
+}
+
+#[test]
+fn key_in_the_wrong_place() {
+    for (key, written) in [
+        ("timeout", "timeout = \"3m\""),
+        ("nodes", "nodes = 3"),
+        ("backend", "backend = \"qemu\""),
+        ("crate", "crate = \"::vmtest\""),
+    ] {
+        on_node(written, &format!("`{key}` belongs on the test, not on a node: write `#[vm_test({written})]`"));
+    }
+}
+
+#[test]
+fn wrong_type_of_value() {
+    on_test("image = 12", "`image` takes a string: write `image = \"micro\"`");
+    on_test("image = debian", "`image` takes a string: write `image = \"micro\"`");
+    on_test("image(\"micro\")", "`image` takes a string: write `image = \"micro\"`");
+    for value in ["\"2\"", "2.5", "-1", "0", "99999999999", "two"] {
+        on_test(&format!("cpus = {value}"), "`cpus` takes a whole number, at least 1: write `cpus = 2`");
+        on_test(&format!("nodes = {value}"), "`nodes` takes a whole number, at least 1: write `nodes = 3`");
+    }
+    on_test("memory = 512", "`memory` takes a size, a string with a unit: write `memory = \"512MiB\"`");
+    on_test("timeout = 90", "`timeout` takes a duration, a string with a unit: write `timeout = \"3m\"`");
+    on_test(
+        "fixture = \"d\"",
+        "`fixture` takes a directory in parentheses: write `fixture(\"tests/data\", at = \"/srv\")`",
+    );
+    on_test("crate = vmtest", "`crate` takes a path in a string: write `crate = \"::vmtest\"`");
+    on_test("crate = \"a b\"", "`a b` is not the path of a crate");
+}
+
+#[test]
+fn wrong_unit() {
+    on_test("memory = \"12 bananas\"", "`bananas` is not a unit of size: write a size such as \"512MiB\" or \"1GiB\"");
+    on_test("memory = \"512\"", "`512` has no unit: write a size such as \"512MiB\" or \"1GiB\"");
+    on_node("memory = \"0MiB\"", "a size is more than zero: write a size such as \"512MiB\" or \"1GiB\"");
+    on_test(
+        "timeout = \"30\"",
+        "`30` is not a duration (time unit needed, for example 30sec or 30ms): write a duration such as \"90s\" or \"3m\"",
+    );
+}
+
+#[test]
+fn key_without_a_value() {
+    on_test("memory", "`memory` needs a value: write `memory = \"512MiB\"`");
+    on_test("memory =", "`memory` needs a value: write `memory = \"512MiB\"`");
+    for fixture in ["fixture", "fixture()", "fixture ="] {
+        on_test(fixture, "`fixture` needs a directory: write `fixture(\"tests/data\", at = \"/srv\")`");
+    }
+}
+
+#[test]
+fn wrong_fixture() {
+    on_test(
+        "fixture(at = \"/srv\")",
+        "the first value of `fixture` is its directory: write `fixture(\"tests/data\", at = \"/srv\")`",
+    );
+    on_test("fixture(\"d\", at)", "`at` takes a string: write `at = \"..\"`");
+    on_test("fixture(\"d\", label = 3)", "`label` takes a string: write `label = \"..\"`");
+    on_test(
+        "fixture(\"d\", at = \"srv\")",
+        "a fixture is mounted at an absolute path of the guest: write `at = \"/srv\"`",
+    );
+}
+
+#[test]
+fn wrong_grammar() {
+    on_test("\"micro\"", "expected a key, as in `memory = \"512MiB\"`");
+    on_test("image: \"micro\"", "expected `=` or `(` after `image`");
+    on_test("fixture(\"d\") cpus = 2", "expected a comma after `fixture(..)`");
+    on_test("cpus = 2,, nodes = 1", "nothing stands before this comma");
+    on_function(
+        "async fn boots(#[node = 3] node: Node) {}",
+        "settings stand in parentheses: write `#[node(cpus = 2)]`",
+    );
+}
+
+#[test]
+fn wrong_function() {
+    on_function("fn boots() {}", "a test is asynchronous: write `async fn boots`");
+    on_function("async fn boots<T>(node: T) {}", "a test cannot be generic: nobody is there to choose the types");
+    on_function("async fn boots() where u8: Copy {}", "a test cannot have a `where` clause");
+    on_function("async fn boots(&self) {}", "a test is a free function, it has no `self`");
+    on_function("async unsafe fn boots() {}", "a test cannot be `unsafe`: nobody is there to uphold its contract");
+    on_function("async extern \"C\" fn boots() {}", "a test cannot be `extern`");
+    on_function(
+        "async fn boots(node: impl Extract) {}",
+        "a parameter needs a type of its own, `impl Trait` is none: write `name: Node`",
+    );
+    on_function("struct Boots;", "this attribute goes on an `async fn`");
+    on_function("async fn boots();", "a test needs a body");
+}
+
+#[test]
+fn parameter_without_a_name() {
+    let message = "a node needs a name: write `name: Node`";
+    on_function("async fn boots(_: Node) {}", message);
+    on_function("async fn boots(__: Node) {}", message);
+    on_function("async fn boots([a, _]: [Node; 2]) {}", message);
+
+    let message = "a pattern gives a node no name: write `name: Node`, or `[a, b]: [Node; 2]` for a group";
+    for parameter in [
+        "(a, b): (Node, Node)",
+        "Postgres { node }: Postgres",
+        "ref a: Node",
+        "[a, ..]: [Node; 3]",
+        "[a, b @ ..]: [Node; 3]",
+        "[[a, b]]: [[Node; 2]; 1]",
+    ] {
+        on_function(&format!("async fn boots({parameter}) {{}}"), message);
+    }
+}
+
+#[test]
+fn invalid_name() {
+    on_function(
+        "async fn boots(Primary: Node) {}",
+        "`Primary` is no host name: they are in lower case; write `primary`",
+    );
+    on_function(
+        "async fn boots([a, größe]: [Node; 2]) {}",
+        "`größe` is no host name: only a to z, 0 to 9 and underscores can be part of one",
+    );
+}
+
+#[test]
+fn two_equal_names() {
+    on_function("async fn boots(a: Node, _a: Node) {}", "two nodes cannot share the host name `a`");
+    on_function("async fn boots(a_1: Node, [b, __a_1]: [Node; 2]) {}", "two nodes cannot share the host name `a-1`");
+    check("", "async fn boots(#[cfg(unix)] a: Node, #[cfg(windows)] a: Node) {}", &[]);
+}
+
+#[test]
+fn length_of_a_group() {
+    on_function("async fn boots([a, b]: [Node; 3]) {}", "the pattern has 2 names, the array has 3: write `2` here");
+    on_function("async fn boots([]: [Node; 0]) {}", "a group needs at least one node: write `[a, b]: [Node; 2]`");
+    check("", "async fn boots([a, b]: [Node; PAIR], [c]: Trio) {}", &[]);
+}
+
+#[test]
+fn nodes_may_stand_beside_parameters() {
+    check("nodes = 2", "async fn boots(primary: Node) {}", &[]);
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    check(
+        "memory, , cpus = 0, weather = 1",
+        "fn boots<T>(_: Node, #[node(timeout = \"3m\")] A: Node) {}",
+        &[
+            "nothing stands before this comma",
+            "`memory` needs a value: write `memory = \"512MiB\"`",
+            "`cpus` takes a whole number, at least 1: write `cpus = 2`",
+            "unknown key `weather`\nthe test takes `image`, `cpus`, `memory`, `fixture`, `kernel_args`, `nodes`, \
+             `timeout`, `backend`, `crate`",
+            "a test is asynchronous: write `async fn boots`",
+            "a test cannot be generic: nobody is there to choose the types",
+            "a node needs a name: write `name: Node`",
+            "`timeout` belongs on the test, not on a node: write `#[vm_test(timeout = \"3m\")]`",
+            "`A` is no host name: they are in lower case; write `a`",
+        ],
+    );
+}

@@ -1,0 +1,237 @@
+//! What the attribute expands to, as text.
+
+use std::str::FromStr;
+
+use expect_test::{Expect, expect};
+use proc_macro2::TokenStream;
+
+fn check(args: &str, item: &str, expected: Expect) {
+    let tokens = vmtest_macros_core::expand(
+        TokenStream::from_str(args).expect("the test is made of tokens"),
+        TokenStream::from_str(item).expect("the test is made of tokens"),
+    );
+    let file = syn::parse2(tokens).expect("an expansion is a list of items");
+    expected.assert_eq(&prettyplease::unparse(&file));
+}
+
+#[test]
+fn a_test_without_parameters() {
+    check(
+        "",
+        "pub(crate) async fn boots() { assert!(true) }",
+        expect![[r##"
+            #[::core::prelude::v1::test]
+            pub(crate) fn boots() {
+                async fn boots() {
+                    assert!(true)
+                }
+                ::vmtest::__private::run(
+                    {
+                        const TEST: ::vmtest::__private::TestCase = ::vmtest::__private::TestCase {
+                            module: ::core::module_path!(),
+                            name: "boots",
+                            file: ::core::file!(),
+                            line: ::core::line!(),
+                            package: ::core::env!("CARGO_PKG_NAME"),
+                            manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
+                            options: &[],
+                            params: &[],
+                        };
+                        &TEST
+                    },
+                    async |_cx: &mut ::vmtest::__private::Context| boots().await,
+                )
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn everything_at_once() {
+    check(
+        r#"image = "micro", memory = "512MiB", timeout = "3m", nodes = 2, kernel_args = "foo=1", backend = "qemu",
+           cpus = 2, fixture("tests/data", at = "/srv", label = "data"),"#,
+        r#"
+        /// Fails over.
+        #[ignore = "slow"]
+        #[allow(clippy::too_many_arguments)]
+        async fn standby_takes_over(
+            #[node(cpus = 2, fixture("d", at = "/srv"))] #[node(memory = "1GiB")] primary: Node,
+            mut _db_1: Node,
+            [a, mut b_2]: [Node; 2],
+            #[cfg(unix)] replicas: [Node; 3],
+            #[node] cluster: my::Cluster<'static>,
+        ) -> Result {
+            primary.kill().await
+        }"#,
+        expect![[r#"
+            /// Fails over.
+            #[ignore = "slow"]
+            #[allow(clippy::too_many_arguments)]
+            #[::core::prelude::v1::test]
+            fn standby_takes_over() {
+                async fn standby_takes_over(
+                    primary: Node,
+                    mut _db_1: Node,
+                    [a,
+                    mut b_2,
+                    ]: [Node; 2],
+                    #[cfg(unix)]
+                    replicas: [Node; 3],
+                    cluster: my::Cluster<'static>,
+                ) -> Result {
+                    primary.kill().await
+                }
+                ::vmtest::__private::run(
+                    {
+                        const TEST: ::vmtest::__private::TestCase = ::vmtest::__private::TestCase {
+                            module: ::core::module_path!(),
+                            name: "standby_takes_over",
+                            file: ::core::file!(),
+                            line: ::core::line!(),
+                            package: ::core::env!("CARGO_PKG_NAME"),
+                            manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
+                            options: &[
+                                ::vmtest::__private::Setting::Image("micro"),
+                                ::vmtest::__private::Setting::Memory(536870912u64),
+                                ::vmtest::__private::Setting::Timeout(180000u64),
+                                ::vmtest::__private::Setting::Nodes(2u32),
+                                ::vmtest::__private::Setting::KernelArgs("foo=1"),
+                                ::vmtest::__private::Setting::Backend("qemu"),
+                                ::vmtest::__private::Setting::Cpus(2u32),
+                                ::vmtest::__private::Setting::Fixture {
+                                    dir: "tests/data",
+                                    at: ::core::option::Option::Some("/srv"),
+                                    label: ::core::option::Option::Some("data"),
+                                },
+                            ],
+                            params: &[
+                                ::vmtest::__private::Parameter::of::<
+                                    Node,
+                                >(::vmtest::__private::Param {
+                                    name: "primary",
+                                    names: &[],
+                                    settings: &[
+                                        ::vmtest::__private::Setting::Cpus(2u32),
+                                        ::vmtest::__private::Setting::Fixture {
+                                            dir: "d",
+                                            at: ::core::option::Option::Some("/srv"),
+                                            label: ::core::option::Option::None,
+                                        },
+                                        ::vmtest::__private::Setting::Memory(1073741824u64),
+                                    ],
+                                }),
+                                ::vmtest::__private::Parameter::of::<
+                                    Node,
+                                >(::vmtest::__private::Param {
+                                    name: "db-1",
+                                    names: &[],
+                                    settings: &[],
+                                }),
+                                ::vmtest::__private::Parameter::of::<
+                                    [Node; 2],
+                                >(::vmtest::__private::Param {
+                                    name: "a-b-2",
+                                    names: &["a", "b-2"],
+                                    settings: &[],
+                                }),
+                                #[cfg(unix)]
+                                ::vmtest::__private::Parameter::of::<
+                                    [Node; 3],
+                                >(::vmtest::__private::Param {
+                                    name: "replicas",
+                                    names: &[],
+                                    settings: &[],
+                                }),
+                                ::vmtest::__private::Parameter::of::<
+                                    my::Cluster<'static>,
+                                >(::vmtest::__private::Param {
+                                    name: "cluster",
+                                    names: &[],
+                                    settings: &[],
+                                }),
+                            ],
+                        };
+                        &TEST
+                    },
+                    async |cx: &mut ::vmtest::__private::Context| {
+                        standby_takes_over(
+                                cx.arg().await,
+                                cx.arg().await,
+                                cx.arg().await,
+                                #[cfg(unix)]
+                                cx.arg().await,
+                                cx.arg().await,
+                            )
+                            .await
+                    },
+                )
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn another_path_of_the_crate_and_an_attribute_that_is_a_test_already() {
+    check(
+        r#"crate = "crate::machines""#,
+        "#[test] async fn boots(node: Node) {}",
+        expect![[r##"
+            #[test]
+            fn boots() {
+                async fn boots(node: Node) {}
+                crate::machines::__private::run(
+                    {
+                        const TEST: crate::machines::__private::TestCase = crate::machines::__private::TestCase {
+                            module: ::core::module_path!(),
+                            name: "boots",
+                            file: ::core::file!(),
+                            line: ::core::line!(),
+                            package: ::core::env!("CARGO_PKG_NAME"),
+                            manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
+                            options: &[],
+                            params: &[
+                                crate::machines::__private::Parameter::of::<
+                                    Node,
+                                >(crate::machines::__private::Param {
+                                    name: "node",
+                                    names: &[],
+                                    settings: &[],
+                                }),
+                            ],
+                        };
+                        &TEST
+                    },
+                    async |cx: &mut crate::machines::__private::Context| boots(cx.arg().await).await,
+                )
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn beside_an_error_the_function_remains_and_is_no_test() {
+    check(
+        r#"memory = "12 bananas""#,
+        r#"
+        #[tokio::test]
+        #[should_panic]
+        async fn boots(#[node(cpus = 0)] #[ignore] node: Node, _: Node) -> Result { node.kill().await }"#,
+        expect![[r#"
+            ::core::compile_error! {
+                "`bananas` is not a unit of size: write a size such as \"512MiB\" or \"1GiB\""
+            }
+            ::core::compile_error! {
+                "`cpus` takes a whole number, at least 1: write `cpus = 2`"
+            }
+            ::core::compile_error! {
+                "a node needs a name: write `name: Node`"
+            }
+            #[should_panic]
+            #[allow(dead_code, unused)]
+            async fn boots(#[ignore] node: Node, _: Node) -> Result {
+                node.kill().await
+            }
+        "#]],
+    );
+}
