@@ -1,0 +1,51 @@
+//! Where images are kept.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    path::{Path, PathBuf},
+};
+
+use crate::{Error, Result};
+
+/// A directory that is shared by all tests of a user.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// Opens a cache, and makes its directory where there is none.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        let cache = Self { root: root.into() };
+        fs::create_dir_all(cache.images()).map_err(Error::file("make", cache.images()))?;
+        Ok(cache)
+    }
+
+    /// `$VMTEST_CACHE`, else `$XDG_CACHE_HOME/vmtest`, else `~/.cache/vmtest`, else a directory in `/tmp`.
+    pub fn default_dir() -> PathBuf {
+        let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        var("VMTEST_CACHE")
+            .or_else(|| var("XDG_CACHE_HOME").map(|dir| dir.join("vmtest")))
+            .or_else(|| var("HOME").map(|dir| dir.join(".cache/vmtest")))
+            .unwrap_or_else(|| format!("/tmp/vmtest-cache-{}", rustix::process::geteuid().as_raw()).into())
+    }
+
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// Waits until nobody else builds the image of this name, and says so if it must. The lock is freed with the result.
+    pub(crate) fn lock(&self, name: &str, waits: impl FnOnce()) -> Result<File> {
+        let path = self.images().join(format!("{name}.lock"));
+        let open = |path: &Path| OpenOptions::new().create(true).truncate(false).write(true).open(path);
+        let file = open(&path).map_err(Error::file("open", &path))?;
+        if file.try_lock().is_err() {
+            waits();
+            file.lock().map_err(Error::file("lock", path))?;
+        }
+        Ok(file)
+    }
+}

@@ -1,0 +1,74 @@
+//! The error of this crate.
+
+use std::{io, path::PathBuf};
+
+/// An image could not be found or made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no image of this name.
+    #[error("there is no image `{name}`: known are {known}")]
+    Unknown {
+        /// The name that was asked for.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// A file of the cache or of a build could not be read or written.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// What was done with it.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program that builds images failed.
+    #[error("`{command}` failed: {why}")]
+    Tool {
+        /// The command.
+        command: String,
+        /// What it said.
+        why: String,
+    },
+    /// A program that builds images cannot be run.
+    #[error("cannot run `{program}`, with which images are made from the packages of Debian or Ubuntu: {source}")]
+    NoTool {
+        /// The program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The place of the cache is full.
+    #[error("no space left in {}: free some, or set VMTEST_CACHE to another place", dir.display())]
+    Full {
+        /// Where there was no space.
+        dir: PathBuf,
+    },
+    /// The distribution has no such package, or its lists were never read.
+    #[error(
+        "there is no package `{package}` in the lists of apt: run `apt-get update` as root, and check that the machine's sources have it"
+    )]
+    Package {
+        /// The package.
+        package: String,
+    },
+    /// A package lacks a file that an image needs.
+    #[error("the packages hold no `{what}`; the image cannot be made from them")]
+    Content {
+        /// What was looked for.
+        what: String,
+    },
+}
+
+impl Error {
+    /// For `map_err`: what was done with which file.
+    pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull => Self::Full { dir: path.parent().unwrap_or(&path).to_owned() },
+            _ => Self::File { what, path, source },
+        }
+    }
+}

@@ -1,0 +1,49 @@
+#!/bin/sh
+# The first process of a guest. Each step says on the console that it is done; the first that fails says why and ends
+# the machine. The framework watches for both.
+export PATH=/sbin:/usr/sbin:/bin:/usr/bin
+
+failed() {
+    echo "vmtest: failed: $*"
+    sync
+    poweroff -f
+    # The machine ends; nothing after the failure may run.
+    while :; do sleep 1; done
+}
+
+mount -t proc proc /proc || failed "cannot mount /proc"
+mount -t sysfs sysfs /sys || failed "cannot mount /sys"
+mount -t devtmpfs devtmpfs /dev || failed "cannot mount /dev"
+exec </dev/console >/dev/console 2>&1
+mkdir -p /dev/pts /dev/shm /run /tmp
+mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts || failed "cannot mount /dev/pts"
+mount -t tmpfs tmpfs /dev/shm && mount -t tmpfs -o mode=755 tmpfs /run && mount -t tmpfs -o mode=1777 tmpfs /tmp ||
+    failed "cannot mount a tmpfs"
+
+while read -r module; do
+    insmod "/lib/vmtest/$module" || failed "cannot load the kernel module $module"
+done </lib/vmtest/order
+echo "vmtest: modules loaded"
+
+hostname -F /etc/hostname || failed "cannot set the host name"
+ip link set lo up
+while read -r mac address gateway; do
+    device=
+    for candidate in /sys/class/net/*; do
+        [ "$(cat "$candidate/address")" = "$mac" ] && device=${candidate##*/}
+    done
+    [ -n "$device" ] || failed "there is no network interface with the address $mac"
+    ip address add "$address" dev "$device" && ip link set "$device" up || failed "cannot give $device the address $address"
+    [ "$gateway" = - ] || ip route add default via "$gateway" || failed "cannot route through $gateway"
+done </etc/vmtest/interfaces
+echo "vmtest: network up"
+
+while read -r label at; do
+    device=$(findfs "LABEL=$label") || failed "there is no disk with the label $label"
+    mkdir -p "$at" && mount -t ext4 -o ro "$device" "$at" || failed "cannot mount $label at $at"
+done </etc/vmtest/mounts
+echo "vmtest: disks mounted"
+
+chmod 700 /root /root/.ssh
+echo "vmtest: ready"
+exec /sbin/init

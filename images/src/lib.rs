@@ -1,0 +1,21 @@
+//! Guest images, built in user space from the distribution's own packages.
+//!
+//! An image is a kernel and an initramfs. [`ensure`] builds the one that is named, once, into a [`Cache`];
+//! [`append_seed`] puts behind its initramfs what one guest has to know about itself.
+
+mod cache;
+mod cpio_writer;
+mod error;
+mod image;
+mod micro;
+mod modules;
+mod packages;
+mod seed;
+
+pub use cache::Cache;
+pub use error::Error;
+pub use image::{Image, Progress, ensure, find, known};
+pub use seed::{GuestConfig, HostKey, Interface, Mount, append_seed};
+
+/// What the calls of this crate return.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,140 @@
+//! What one guest has to know about itself, as a second archive behind its image's initramfs.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Seek, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+
+use crate::cpio_writer::Archive;
+
+/// Everything that a guest is told.
+#[derive(Debug, Clone)]
+pub struct GuestConfig {
+    /// Its host name.
+    pub hostname: String,
+    /// Its network interfaces.
+    pub interfaces: Vec<Interface>,
+    /// Addresses and names of all machines.
+    pub hosts: Vec<(String, String)>,
+    /// The line of `authorized_keys` that lets root in.
+    pub authorized_key: String,
+    /// The key by which it is known.
+    pub host_key: HostKey,
+    /// What it mounts, read-only.
+    pub mounts: Vec<Mount>,
+}
+
+/// One network interface.
+#[derive(Debug, Clone)]
+pub struct Interface {
+    /// The hardware address by which the guest finds it.
+    pub mac: String,
+    /// Address and prefix, `10.77.0.11/24`.
+    pub address: String,
+    /// The way to everywhere else.
+    pub gateway: Option<String>,
+}
+
+/// An ed25519 host key.
+#[derive(Clone)]
+pub struct HostKey {
+    /// The seed of the private key.
+    pub private: [u8; 32],
+    /// The public key.
+    pub public: [u8; 32],
+}
+
+impl std::fmt::Debug for HostKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostKey").finish_non_exhaustive()
+    }
+}
+
+/// One read-only ext4 to mount.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// Its filesystem's label.
+    pub label: String,
+    /// Where.
+    pub at: String,
+}
+
+/// The kernel reads a further archive only where it begins at a multiple of this; elsewhere it is silently ignored.
+const ALIGNMENT: usize = 4;
+
+/// Writes `out`: the base initramfs and behind it the guest's facts.
+///
+/// # Errors
+/// When a file cannot be read or written; a partly written `out` stays for the caller to remove.
+pub fn append_seed(base: &Path, out: &Path, config: &GuestConfig) -> io::Result<()> {
+    fs::copy(base, out)?;
+    // The copy has the base's mode, which forbids writing.
+    fs::set_permissions(out, PermissionsExt::from_mode(0o600))?;
+    let mut file = File::options().write(true).open(out)?;
+    let end = usize::try_from(file.seek(io::SeekFrom::End(0))?).map_err(io::Error::other)?;
+    file.write_all(&[0; ALIGNMENT][..end.next_multiple_of(ALIGNMENT) - end])?;
+    write_archive(BufWriter::new(file), config)?.flush()
+}
+
+fn write_archive<W: Write>(out: W, config: &GuestConfig) -> io::Result<W> {
+    let mut archive = Archive::new(out);
+    let lines = |lines: Vec<String>| lines.concat().into_bytes();
+    archive.file("etc/hostname", 0o644, format!("{}\n", config.hostname).as_bytes())?;
+    let hosts = config.hosts.iter().map(|(ip, name)| format!("{ip} {name}\n"));
+    archive.file(
+        "etc/hosts",
+        0o644,
+        &lines(["127.0.0.1 localhost\n::1 localhost\n".to_owned()].into_iter().chain(hosts).collect()),
+    )?;
+    let interface = |i: &Interface| format!("{} {} {}\n", i.mac, i.address, i.gateway.as_deref().unwrap_or("-"));
+    archive.file("etc/vmtest/interfaces", 0o644, &lines(config.interfaces.iter().map(interface).collect()))?;
+    let mount = |m: &Mount| format!("{} {}\n", m.label, m.at);
+    archive.file("etc/vmtest/mounts", 0o644, &lines(config.mounts.iter().map(mount).collect()))?;
+    archive.file("root/.ssh/authorized_keys", 0o600, format!("{}\n", config.authorized_key.trim()).as_bytes())?;
+    archive.file("etc/dropbear/host_key", 0o600, &dropbear_key(&config.host_key))?;
+    archive.finish()
+}
+
+/// dropbear's own form of an ed25519 key: the type, then seed and public key as one string, each with its length.
+fn dropbear_key(key: &HostKey) -> Vec<u8> {
+    let string = |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes(), bytes].concat();
+    [string(b"ssh-ed25519"), string(&[key.private, key.public].concat())].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn the_facts_follow_the_base_at_an_aligned_place() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (base, out) = (dir.path().join("base"), dir.path().join("out"));
+        for padding in 0..4 {
+            fs::write(&base, vec![1; 100 + padding]).expect("it can be written");
+            append_seed(&base, &out, &config()).expect("it can be written");
+            let bytes = fs::read(&out).expect("it is there");
+            let start = (100 + padding).next_multiple_of(ALIGNMENT);
+            assert_eq!(&bytes[start..start + 6], b"070701");
+            let mut archive = cpio::newc::Reader::new(&bytes[start..]).expect("it is an archive");
+            assert_eq!(archive.entry().name(), "etc/hostname");
+            let mut text = String::new();
+            archive.read_to_string(&mut text).expect("it is text");
+            assert_eq!(text, "alice\n");
+        }
+    }
+
+    fn config() -> GuestConfig {
+        GuestConfig {
+            hostname: "alice".into(),
+            interfaces: vec![],
+            hosts: vec![],
+            authorized_key: "ssh-ed25519 A".into(),
+            host_key: HostKey { private: [1; 32], public: [2; 32] },
+            mounts: vec![],
+        }
+    }
+}
