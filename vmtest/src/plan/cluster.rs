@@ -1,0 +1,240 @@
+//! From what was asked to what will be done.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DiskPlan, Facts, NetworkPlan, NodePlan,
+    network::{MAX_NODES, node_ip, node_mac},
+};
+use crate::{
+    error::{Error, Kind, Phase},
+    spec::{ClusterSpec, FixtureSpec, NodeSettings, NodeSpec},
+};
+
+/// The image of a node that names none.
+pub(crate) const DEFAULT_IMAGE: &str = "micro";
+/// Memory of a node that says nothing: the micro image with its root in memory uses 60 MiB of it.
+const DEFAULT_MEMORY: u64 = 256 << 20;
+/// Below this the kernel and its initramfs do not fit.
+const MIN_MEMORY: u64 = 96 << 20;
+/// Boot and body of a test that sets no timeout, before scaling: boots take under 15 s, most bodies under a minute.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
+/// The readiness ladder, before scaling: the slowest guest that we know, a systemd Debian, takes 11 s under emulation.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much slower a guest is under emulation: kernels boot 3 to 4 times slower than with KVM.
+const EMULATION_SCALE: u32 = 4;
+/// virtio-blk disks beyond this run out of the letters that people can read in `/dev/vd?`.
+const MAX_FIXTURES: usize = 23;
+
+/// Everything that will be done for one cluster; what `provision` carries out and what the evidence keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The test's path.
+    pub name: String,
+    /// The backend that runs the machines.
+    pub backend: String,
+    /// The network they share.
+    pub network: NetworkPlan,
+    /// The machines, in launch order.
+    pub nodes: Vec<NodePlan>,
+    /// For each node, the initramfs of its image, to which its own facts are appended.
+    pub base_initramfs: Vec<String>,
+    /// Limit for boot and body together, scaled.
+    pub timeout: Duration,
+    /// Limit for the readiness ladder, scaled; never above `timeout`.
+    pub boot_timeout: Duration,
+}
+
+/// Decides everything that can be decided before anything is touched.
+///
+/// # Errors
+/// [`Kind::Spec`] or [`Kind::Missing`], with every problem of the spec and of the host in one message.
+pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
+    let mut problems = Problems::default();
+    check_names(&spec.nodes, &mut problems);
+    if spec.nodes.len() > MAX_NODES {
+        problems.spec(format!("{} nodes, but the network has addresses for {MAX_NODES}", spec.nodes.len()));
+    }
+    let backend = problems.take(facts.backend.clone());
+    for missing in &facts.missing {
+        problems.missing(missing.clone());
+    }
+    for (name, image) in &facts.images {
+        if let Err(why) = image {
+            problems.missing(format!("image `{name}`: {why}"));
+        }
+    }
+    for (fixture, built) in &facts.fixtures {
+        if let Err(why) = built {
+            problems.missing(format!("fixture `{}`: {why}", fixture.dir.display()));
+        }
+    }
+    let nodes: Vec<_> = spec
+        .nodes
+        .iter()
+        .enumerate()
+        .filter_map(|(index, node)| plan_node(index, node, &spec.defaults, facts, &mut problems))
+        .collect();
+    problems.into_result(&spec.name)?;
+    let backend = backend.expect("a missing backend is a problem, and problems returned above");
+    let scale = if backend.emulated { EMULATION_SCALE } else { 1 };
+    let scaled = |limit: Duration| (limit * scale).mul_f64(facts.timeout_scale);
+    let timeout = scaled(spec.timeout.unwrap_or(DEFAULT_TIMEOUT));
+    let (nodes, base_initramfs) = nodes.into_iter().unzip();
+    Ok(Plan {
+        name: spec.name.clone(),
+        backend: backend.name,
+        network: NetworkPlan::default(),
+        nodes,
+        base_initramfs,
+        timeout,
+        boot_timeout: timeout.min(scaled(BOOT_TIMEOUT)),
+    })
+}
+
+fn plan_node(
+    index: usize,
+    node: &NodeSpec,
+    defaults: &NodeSettings,
+    facts: &Facts,
+    problems: &mut Problems,
+) -> Option<(NodePlan, String)> {
+    let own = &node.settings;
+    let cpus = own.cpus.or(defaults.cpus).unwrap_or(1);
+    if cpus == 0 {
+        problems.spec(format!("node `{}`: `cpus` must be at least 1", node.name));
+    }
+    let memory = own.memory.or(defaults.memory).unwrap_or(DEFAULT_MEMORY);
+    if memory < MIN_MEMORY {
+        problems.spec(format!(
+            "node `{}`: {} MiB of memory, but the image needs at least {} MiB",
+            node.name,
+            memory >> 20,
+            MIN_MEMORY >> 20
+        ));
+    }
+    let fixtures: Vec<_> = defaults.fixtures.iter().chain(&own.fixtures).collect();
+    if fixtures.len() > MAX_FIXTURES {
+        problems.spec(format!("node `{}`: {} fixtures, but a node takes {MAX_FIXTURES}", node.name, fixtures.len()));
+    }
+    let disks = plan_disks(&node.name, &fixtures, facts, problems);
+    let image = own.image.as_deref().or(defaults.image.as_deref()).unwrap_or(DEFAULT_IMAGE);
+    let image = facts.images.get(image)?.as_ref().ok()?;
+    let ip = node_ip(index)?;
+    let extra = [&defaults.kernel_args, &own.kernel_args];
+    let cmdline = ["console=ttyS0 panic=-1 reboot=t net.ifnames=0"]
+        .into_iter()
+        .chain(extra.into_iter().flatten().map(String::as_str))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let plan = NodePlan {
+        name: node.name.clone(),
+        index,
+        ip,
+        mac: node_mac(ip),
+        tap: format!("tap{index}"),
+        cpus,
+        memory: memory >> 20 << 20,
+        kernel: image.kernel.display().to_string(),
+        initramfs: "initramfs".into(),
+        cmdline,
+        disks,
+    };
+    Some((plan, image.initramfs.display().to_string()))
+}
+
+fn plan_disks(node: &str, fixtures: &[&FixtureSpec], facts: &Facts, problems: &mut Problems) -> Vec<DiskPlan> {
+    let mut disks: Vec<DiskPlan> = Vec::new();
+    for fixture in fixtures {
+        let at = fixture.at.clone().unwrap_or_else(|| default_mount_point(fixture));
+        if !at.starts_with('/')
+            || at.split('/').any(|part| part == "..")
+            || at.chars().any(|c| c.is_whitespace() || c.is_control())
+        {
+            problems.spec(format!(
+                "node `{node}`: a fixture cannot be mounted at `{at}`: give an absolute path without spaces"
+            ));
+        }
+        let built = facts.fixtures.iter().find(|(spec, _)| spec == *fixture).and_then(|(_, built)| built.as_ref().ok());
+        let Some(built) = built else { continue };
+        if let Some(other) = disks.iter().find(|disk| disk.at == at) {
+            problems.spec(format!("node `{node}`: two fixtures at `{}`: give one of them another `at`", other.at));
+        }
+        let path = built.path.display().to_string();
+        if disks.iter().any(|disk| disk.label == built.label && disk.path != path) {
+            problems.spec(format!(
+                "node `{node}`: two fixtures with the label `{}`: give one of them another `label`",
+                built.label
+            ));
+        }
+        disks.push(DiskPlan { path, label: built.label.clone(), at, read_only: true });
+    }
+    disks
+}
+
+fn default_mount_point(fixture: &FixtureSpec) -> String {
+    let name = fixture.dir.file_name().unwrap_or_default().to_string_lossy();
+    format!("/fixtures/{name}")
+}
+
+fn check_names(nodes: &[NodeSpec], problems: &mut Problems) {
+    let mut count = BTreeMap::<&str, usize>::new();
+    for node in nodes {
+        *count.entry(&node.name).or_default() += 1;
+        if let Err(why) = check_name(&node.name) {
+            problems.spec(format!("`{}` is no host name: {why}", node.name));
+        }
+    }
+    for (name, _) in count.into_iter().filter(|(_, n)| *n > 1) {
+        problems.spec(format!("two nodes are called `{name}`: give each its own name"));
+    }
+}
+
+fn check_name(name: &str) -> Result<(), &'static str> {
+    let ok = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    match name {
+        "" => Err("it is empty"),
+        "localhost" => Err("it means the machine itself"),
+        _ if name.len() > 63 => Err("it is longer than 63 characters"),
+        _ if !name.bytes().all(ok) => Err("it may hold a-z, 0-9 and `-`"),
+        _ if name.starts_with('-') || name.ends_with('-') => Err("it begins or ends with `-`"),
+        _ => Ok(()),
+    }
+}
+
+/// Every problem found, so that all of them are shown at once.
+#[derive(Default)]
+struct Problems {
+    list: Vec<String>,
+    spec: bool,
+}
+
+impl Problems {
+    fn spec(&mut self, problem: String) {
+        self.spec = true;
+        self.missing(problem);
+    }
+
+    fn missing(&mut self, problem: String) {
+        self.list.push(problem);
+    }
+
+    fn take<T>(&mut self, result: Result<T, String>) -> Option<T> {
+        result.map_err(|problem| self.missing(problem)).ok()
+    }
+
+    fn into_result(self, name: &str) -> Result<(), Error> {
+        let kind = if self.spec { Kind::Spec } else { Kind::Missing };
+        let message = match self.list.as_slice() {
+            [] => return Ok(()),
+            [one] => format!("`{name}` cannot run: {one}"),
+            many => format!("`{name}` cannot run, for {} reasons:\n  - {}", many.len(), many.join("\n  - ")),
+        };
+        Err(Error::new(kind, message).in_phase(Phase::Plan))
+    }
+}
+
+#[cfg(test)]
+mod tests;

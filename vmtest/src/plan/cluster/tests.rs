@@ -1,0 +1,126 @@
+use expect_test::expect;
+
+use super::*;
+use crate::plan::{BackendFacts, FixtureFacts, ImageFacts};
+
+fn facts() -> Facts {
+    let micro = ImageFacts { kernel: "/cache/vmlinuz".into(), initramfs: "/cache/initramfs.cpio".into() };
+    Facts {
+        backend: Ok(BackendFacts { name: "qemu".into(), emulated: true }),
+        images: [("micro".to_owned(), Ok(micro))].into(),
+        fixtures: vec![(schema(), Ok(FixtureFacts { path: "/cache/fixtures/1.ext4".into(), label: "schema".into() }))],
+        missing: vec![],
+        timeout_scale: 1.0,
+    }
+}
+
+fn schema() -> FixtureSpec {
+    FixtureSpec { dir: "/src/schema".into(), at: None, label: None }
+}
+
+#[test]
+fn a_plan_decides_every_name_and_address() {
+    let mut spec = ClusterSpec::new("suite::standby");
+    spec.nodes = vec![NodeSpec::new("primary").cpus(2).kernel_args("quiet"), NodeSpec::new("standby")];
+    spec.nodes[0].settings.fixtures.push(schema());
+    spec.timeout = Some(Duration::from_secs(30));
+    let plan = plan(&spec, &facts()).unwrap();
+    expect![[r#"
+        {
+          "name": "suite::standby",
+          "backend": "qemu",
+          "network": {
+            "bridge": "br0",
+            "mac": "52:54:00:4d:00:01",
+            "gateway": "10.77.0.1",
+            "prefix": 24
+          },
+          "nodes": [
+            {
+              "name": "primary",
+              "index": 0,
+              "ip": "10.77.0.11",
+              "mac": "52:54:00:4d:00:0b",
+              "tap": "tap0",
+              "cpus": 2,
+              "memory": 268435456,
+              "kernel": "/cache/vmlinuz",
+              "initramfs": "initramfs",
+              "cmdline": "console=ttyS0 panic=-1 reboot=t net.ifnames=0 quiet",
+              "disks": [
+                {
+                  "path": "/cache/fixtures/1.ext4",
+                  "label": "schema",
+                  "at": "/fixtures/schema",
+                  "read_only": true
+                }
+              ]
+            },
+            {
+              "name": "standby",
+              "index": 1,
+              "ip": "10.77.0.12",
+              "mac": "52:54:00:4d:00:0c",
+              "tap": "tap1",
+              "cpus": 1,
+              "memory": 268435456,
+              "kernel": "/cache/vmlinuz",
+              "initramfs": "initramfs",
+              "cmdline": "console=ttyS0 panic=-1 reboot=t net.ifnames=0",
+              "disks": []
+            }
+          ],
+          "base_initramfs": [
+            "/cache/initramfs.cpio",
+            "/cache/initramfs.cpio"
+          ],
+          "timeout": {
+            "secs": 120,
+            "nanos": 0
+          },
+          "boot_timeout": {
+            "secs": 120,
+            "nanos": 0
+          }
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&plan).unwrap());
+}
+
+#[test]
+fn all_problems_are_named_at_once() {
+    let mut facts = facts();
+    facts.backend = Err("no QEMU".into());
+    facts.images.insert("debain".into(), Err("unknown; known are micro".into()));
+    facts.missing.push("/dev/net/tun is not there".into());
+    let mut spec = ClusterSpec::new("suite::broken");
+    spec.nodes = vec![NodeSpec::new("a").cpus(0).memory(1), NodeSpec::new("a").image("debain"), NodeSpec::new("Über")];
+    let error = plan(&spec, &facts).unwrap_err();
+    assert_eq!(error.kind(), Kind::Spec);
+    expect![[r#"
+        `suite::broken` cannot run, for 7 reasons:
+          - `Über` is no host name: it may hold a-z, 0-9 and `-`
+          - two nodes are called `a`: give each its own name
+          - no QEMU
+          - /dev/net/tun is not there
+          - image `debain`: unknown; known are micro
+          - node `a`: `cpus` must be at least 1
+          - node `a`: 0 MiB of memory, but the image needs at least 96 MiB"#]]
+    .assert_eq(&error.to_string());
+}
+
+#[test]
+fn more_nodes_than_addresses_is_refused() {
+    let mut spec = ClusterSpec::new("big");
+    spec.nodes = (0..245).map(|i| NodeSpec::new(format!("n{i}"))).collect();
+    let error = plan(&spec, &facts()).unwrap_err().to_string();
+    assert_eq!(error, "`big` cannot run: 245 nodes, but the network has addresses for 244");
+}
+
+#[test]
+fn two_fixtures_at_one_place_are_refused() {
+    let mut spec = ClusterSpec::new("twice");
+    spec.nodes = vec![NodeSpec::new("a")];
+    spec.nodes[0].settings.fixtures = vec![schema(), schema()];
+    let error = plan(&spec, &facts()).unwrap_err().to_string();
+    assert!(error.contains("two fixtures at `/fixtures/schema`"), "{error}");
+}

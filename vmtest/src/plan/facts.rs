@@ -1,0 +1,48 @@
+//! What is known of the host when a plan is made.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use crate::spec::FixtureSpec;
+
+/// What planning has to know. Where something could not be had, the reason stands in its place, so that planning can
+/// name every reason at once.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The backend that was chosen, or why there is none.
+    pub backend: Result<BackendFacts, String>,
+    /// Every image that the spec names.
+    pub images: BTreeMap<String, Result<ImageFacts, String>>,
+    /// Every fixture that the spec names.
+    pub fixtures: Vec<(FixtureSpec, Result<FixtureFacts, String>)>,
+    /// What else the host lacks: the device for taps, the right to make a network namespace.
+    pub missing: Vec<String>,
+    /// The factor of `VMTEST_TIMEOUT_SCALE`.
+    pub timeout_scale: f64,
+}
+
+/// The VMM that will run the machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendFacts {
+    /// Its name in settings and attributes.
+    pub name: String,
+    /// Whether guests run under emulation, which stretches every timeout.
+    pub emulated: bool,
+}
+
+/// The files of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// The kernel, absolute.
+    pub kernel: PathBuf,
+    /// The initramfs, absolute, without any node's facts.
+    pub initramfs: PathBuf,
+}
+
+/// A built fixture disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixtureFacts {
+    /// The disk, absolute.
+    pub path: PathBuf,
+    /// Its label.
+    pub label: String,
+}

@@ -1,0 +1,15 @@
+//! What will be done, decided before anything is touched.
+//!
+//! [`plan`] is pure: the same [`ClusterSpec`](crate::spec::ClusterSpec) and [`Facts`] give the same [`Plan`], and all
+//! conflicts come back together.
+
+mod cluster;
+mod facts;
+mod network;
+mod node;
+
+pub(crate) use cluster::DEFAULT_IMAGE;
+pub use cluster::{Plan, plan};
+pub use facts::{BackendFacts, Facts, FixtureFacts, ImageFacts};
+pub use network::NetworkPlan;
+pub use node::{DiskPlan, NodePlan};

@@ -1,0 +1,43 @@
+//! Addresses and names of a cluster's network.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// The bridge that all nodes of a cluster share.
+///
+/// The same in every cluster, because each has a network namespace of its own: logs compare and snapshots fork.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkPlan {
+    /// The bridge's interface name.
+    pub bridge: String,
+    /// The bridge's hardware address; fixed, because a forked guest keeps the gateway in its ARP cache.
+    pub mac: String,
+    /// The host's address on the bridge, the guests' gateway.
+    pub gateway: Ipv4Addr,
+    /// Length of the network's prefix in bits.
+    pub prefix: u8,
+}
+
+/// The first node's last octet; those below are left for gateways and for addresses that a test takes itself.
+const FIRST_NODE: usize = 11;
+/// The last usable octet of a /24.
+const LAST_NODE: usize = 254;
+/// How many nodes fit into the network.
+pub(super) const MAX_NODES: usize = LAST_NODE - FIRST_NODE + 1;
+
+impl Default for NetworkPlan {
+    fn default() -> Self {
+        Self { bridge: "br0".into(), mac: "52:54:00:4d:00:01".into(), gateway: Ipv4Addr::new(10, 77, 0, 1), prefix: 24 }
+    }
+}
+
+/// The address of the node at this position; `None` when the network has no more.
+pub(super) fn node_ip(index: usize) -> Option<Ipv4Addr> {
+    u8::try_from(FIRST_NODE + index).ok().filter(|&o| usize::from(o) <= LAST_NODE).map(|o| Ipv4Addr::new(10, 77, 0, o))
+}
+
+/// The hardware address that goes with [`node_ip`].
+pub(super) fn node_mac(ip: Ipv4Addr) -> String {
+    format!("52:54:00:4d:00:{:02x}", ip.octets()[3])
+}

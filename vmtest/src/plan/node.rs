@@ -1,0 +1,45 @@
+//! What will be done for one node.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// One machine, with every name, address and path decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// The host name, and the name of the node's folder in the run directory.
+    pub name: String,
+    /// Position in the cluster, from 0; decides addresses and interface names.
+    pub index: usize,
+    /// Address on the cluster's bridge.
+    pub ip: Ipv4Addr,
+    /// Hardware address, `52:54:00:…`.
+    pub mac: String,
+    /// Name of the tap in the cluster's network namespace.
+    pub tap: String,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory in bytes, a multiple of 1 MiB.
+    pub memory: u64,
+    /// The kernel, absolute.
+    pub kernel: String,
+    /// The initramfs with the node's own facts appended: a file in the node's folder.
+    pub initramfs: String,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// Disks in the order in which the guest sees them.
+    pub disks: Vec<DiskPlan>,
+}
+
+/// One disk of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskPlan {
+    /// The image, absolute.
+    pub path: String,
+    /// Filesystem label, by which the guest mounts it.
+    pub label: String,
+    /// Where the guest mounts it.
+    pub at: String,
+    /// Whether the VMM opens it read-only.
+    pub read_only: bool,
+}

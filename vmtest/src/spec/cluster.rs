@@ -1,0 +1,31 @@
+//! A whole cluster, as asked.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{NodeSettings, NodeSpec};
+
+/// What a test or a builder asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterSpec {
+    /// The test's path, or the name given to the builder; shown wherever the run is named.
+    pub name: String,
+    /// The folder against which relative fixture paths are resolved.
+    pub base: PathBuf,
+    /// What holds for every node that does not say otherwise.
+    pub defaults: NodeSettings,
+    /// The machines, in the order of their addresses.
+    pub nodes: Vec<NodeSpec>,
+    /// Limit for boot and body together, before scaling; `None` is the default of [`crate::plan`].
+    pub timeout: Option<Duration>,
+    /// The backends that may run it, in order of preference; empty leaves it to the settings.
+    pub backends: Vec<String>,
+}
+
+impl ClusterSpec {
+    /// An empty cluster of this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+}

@@ -1,0 +1,82 @@
+//! One node, as asked.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One machine of a cluster. Setters take and return `self` and never fail: conflicts are found in [`crate::plan::plan`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// The host name.
+    pub name: String,
+    /// What was said about this node alone.
+    pub settings: NodeSettings,
+}
+
+/// What can be said of one node, or of all nodes of a test.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSettings {
+    /// Name of the guest image.
+    pub image: Option<String>,
+    /// Virtual CPUs.
+    pub cpus: Option<u32>,
+    /// Memory in bytes.
+    pub memory: Option<u64>,
+    /// Appended to the kernel's command line.
+    pub kernel_args: Option<String>,
+    /// Directories that become read-only disks; those of the test come before those of the node.
+    pub fixtures: Vec<FixtureSpec>,
+}
+
+/// A directory that a guest finds mounted read-only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FixtureSpec {
+    /// The directory; a relative one is resolved against [`crate::spec::ClusterSpec::base`].
+    pub dir: PathBuf,
+    /// Where the guest mounts it, absolute; by default `/fixtures/<name of the directory>`.
+    pub at: Option<String>,
+    /// The disk's filesystem label, at most 16 bytes; by default made from the directory's name.
+    pub label: Option<String>,
+}
+
+impl NodeSpec {
+    /// A machine with this host name and the cluster's defaults.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), settings: NodeSettings::default() }
+    }
+
+    /// The guest image.
+    #[must_use]
+    pub fn image(mut self, image: impl Into<String>) -> Self {
+        self.settings.image = Some(image.into());
+        self
+    }
+
+    /// The number of virtual CPUs.
+    #[must_use]
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.settings.cpus = Some(cpus);
+        self
+    }
+
+    /// The memory in bytes.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.settings.memory = Some(bytes);
+        self
+    }
+
+    /// Words for the kernel's command line, after ours.
+    #[must_use]
+    pub fn kernel_args(mut self, args: impl Into<String>) -> Self {
+        self.settings.kernel_args = Some(args.into());
+        self
+    }
+
+    /// A directory that the guest finds read-only at `at`.
+    #[must_use]
+    pub fn fixture(mut self, dir: impl Into<PathBuf>, at: impl Into<String>) -> Self {
+        self.settings.fixtures.push(FixtureSpec { dir: dir.into(), at: Some(at.into()), label: None });
+        self
+    }
+}
