@@ -1,0 +1,202 @@
+//! Follows a guest's serial console as the VMM writes it.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use tokio::sync::watch;
+
+use crate::sys::watch_readable;
+
+/// How many lines are kept in memory; a panic with its stack is about 40 lines.
+const KEPT_LINES: usize = 200;
+/// What the kernel was about to do stands in the few lines before its panic.
+const LINES_BEFORE_PANIC: usize = 10;
+/// A line is cut here, so that a guest that prints no newline cannot fill the memory.
+const MAX_LINE: usize = 4096;
+/// Room for a few dozen events of a single watch, which carry no names.
+const EVENT_BUFFER: usize = 1024;
+/// What our initramfs prints when a step of it failed.
+const GUEST_FAILED: &str = "vmtest: failed: ";
+/// What the kernel prints when it panics, in all versions since 2.6.
+const KERNEL_PANIC: &str = "Kernel panic - not syncing";
+
+/// Something on the console after which the machine will not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Anomaly {
+    /// The kernel panicked; the line says why.
+    Panic(String),
+    /// A step of the guest's start-up failed; the text says which.
+    GuestFailed(String),
+}
+
+/// The console of one machine.
+#[derive(Debug)]
+pub(crate) struct Console {
+    state: watch::Sender<State>,
+    lines: Mutex<VecDeque<String>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    spoke: bool,
+    anomaly: Option<Anomaly>,
+}
+
+impl Console {
+    pub(crate) fn new() -> Self {
+        Self { state: watch::Sender::new(State::default()), lines: Mutex::default() }
+    }
+
+    /// Follows the file, which must exist, until dropped. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the file cannot be read or watched.
+    pub(crate) async fn follow(&self, path: &Path) -> io::Result<()> {
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        inotify::add_watch(&inotify, path, WatchFlags::MODIFY)?;
+        let inotify = watch_readable(inotify)?;
+        let mut events = [0; EVENT_BUFFER];
+        let mut reader = Reader { file: File::open(path)?, partial: Vec::new() };
+        loop {
+            reader.drain(self)?;
+            let mut ready = inotify.readable().await?;
+            // What the events say does not matter, only that there were some.
+            while rustix::io::read(inotify.get_ref(), &mut events).is_ok_and(|read| read > 0) {}
+            ready.clear_ready();
+        }
+    }
+
+    /// Reads what the file holds, once; for a machine that has ended. Lines already known are not added again.
+    pub(crate) fn read_rest(&self, path: &Path) {
+        let Ok(text) = std::fs::read(path) else { return };
+        self.lock().clear();
+        for line in text.split(|&c| c == b'\n').filter(|line| !line.is_empty()) {
+            self.add(line);
+        }
+    }
+
+    /// Waits until the guest's kernel has printed something. Cancel-safe.
+    pub(crate) async fn spoke(&self) {
+        // The sender is a field of `self`, so the wait cannot fail.
+        drop(self.state.subscribe().wait_for(|state| state.spoke).await);
+    }
+
+    /// Waits until the console shows that the machine will not answer. Cancel-safe.
+    pub(crate) async fn anomaly(&self) -> Anomaly {
+        let mut states = self.state.subscribe();
+        loop {
+            if let Ok(state) = states.wait_for(|state| state.anomaly.is_some()).await
+                && let Some(anomaly) = &state.anomaly
+            {
+                return anomaly.clone();
+            }
+        }
+    }
+
+    /// What the console has shown so far that means that the machine is lost.
+    pub(crate) fn seen_anomaly(&self) -> Option<Anomaly> {
+        self.state.borrow().anomaly.clone()
+    }
+
+    /// The last lines, at most this many.
+    pub(crate) fn tail(&self, count: usize) -> Vec<String> {
+        let lines = self.lock();
+        lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect()
+    }
+
+    /// The panic with the lines that lead to it and all that follow it, oldest first; at most this many.
+    pub(crate) fn panic(&self, count: usize) -> Vec<String> {
+        let lines = self.lock();
+        let first = lines.iter().position(|line| line.contains(KERNEL_PANIC)).unwrap_or_default();
+        lines.iter().skip(first.saturating_sub(LINES_BEFORE_PANIC)).take(count).cloned().collect()
+    }
+
+    fn add(&self, line: &[u8]) {
+        let line = String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
+        let anomaly = if line.contains(KERNEL_PANIC) {
+            Some(Anomaly::Panic(line.clone()))
+        } else {
+            line.split_once(GUEST_FAILED).map(|(_, why)| Anomaly::GuestFailed(why.to_owned()))
+        };
+        let mut lines = self.lock();
+        if lines.len() == KEPT_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+        drop(lines);
+        self.state.send_if_modified(|state| {
+            let first = !state.spoke || (anomaly.is_some() && state.anomaly.is_none());
+            state.spoke = true;
+            if state.anomaly.is_none() {
+                state.anomaly = anomaly;
+            }
+            first
+        });
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Reader {
+    file: File,
+    partial: Vec<u8>,
+}
+
+impl Reader {
+    fn drain(&mut self, console: &Console) -> io::Result<()> {
+        let mut buffer = [0; 16 << 10];
+        loop {
+            let n = self.file.read(&mut buffer)?;
+            if n == 0 {
+                return Ok(());
+            }
+            for &byte in &buffer[..n] {
+                if byte == b'\n' || self.partial.len() == MAX_LINE {
+                    console.add(&self.partial);
+                    self.partial.clear();
+                }
+                if byte != b'\n' {
+                    self.partial.push(byte);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_seen_as_it_is_written() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let console = Console::new();
+        let path = file.path().to_owned();
+        let write = async {
+            console_ready().await;
+            file.write_all(b"booting\r\n[ 1.0] Kernel panic - not syn").unwrap();
+            console.spoke().await;
+            file.write_all(b"cing: VFS\nend\n").unwrap();
+            console.anomaly().await
+        };
+        let anomaly = tokio::select! { a = write => a, e = console.follow(&path) => panic!("{e:?}") };
+        assert_eq!(anomaly, Anomaly::Panic("[ 1.0] Kernel panic - not syncing: VFS".into()));
+        console.read_rest(&path);
+        assert_eq!(console.tail(2), ["[ 1.0] Kernel panic - not syncing: VFS", "end"]);
+        assert_eq!(console.panic(2), ["booting", "[ 1.0] Kernel panic - not syncing: VFS"]);
+    }
+
+    async fn console_ready() {
+        tokio::task::yield_now().await;
+    }
+}

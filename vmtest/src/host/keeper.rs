@@ -1,0 +1,112 @@
+//! The thread whose children the VMMs are.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+};
+
+use command_fds::{CommandFdExt, FdMapping};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::sync::oneshot;
+
+use super::ProcessId;
+use crate::{
+    error::{Error, Kind},
+    sys::guard_child,
+};
+
+/// The descriptor under which a dup of the test's stdout stays open in each VMM, so that a test runner that watches
+/// its pipe calls a leak a leak. Above those that launch plans use.
+const CANARY_FD: i32 = 19;
+
+/// A VMM to start.
+#[derive(Debug)]
+pub(crate) struct SpawnRequest {
+    pub(crate) program: String,
+    pub(crate) args: Vec<String>,
+    /// Working directory: the node's folder.
+    pub(crate) dir: PathBuf,
+    /// Receives stdout and stderr.
+    pub(crate) log: File,
+    /// Descriptors to inherit, each with its number in the child.
+    pub(crate) fds: Vec<(OwnedFd, i32)>,
+}
+
+type Order = (SpawnRequest, oneshot::Sender<io::Result<(OwnedFd, ProcessId)>>);
+
+/// One long-lived thread of a cluster that spawns its VMMs and lives until all are gone.
+///
+/// The parent-death signal of a child belongs to the thread that forked it, so this must never be a pool's thread.
+/// Dropping the keeper ends the thread, and the kernel kills what it still had.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    orders: mpsc::Sender<Order>,
+    tid: i32,
+}
+
+impl Keeper {
+    /// Starts the thread, in the network namespace of the calling one.
+    ///
+    /// # Errors
+    /// [`Kind::Host`] when the thread cannot be made.
+    pub(crate) fn start() -> Result<Self, Error> {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        let (tell_tid, tid) = mpsc::sync_channel(1);
+        let work = move || {
+            if tell_tid.send(nix::unistd::gettid().as_raw()).is_err() {
+                return;
+            }
+            for (request, reply) in inbox {
+                // Whoever asked may have been cancelled; the journal's intent is then undone by teardown, which kills
+                // all children of this thread that it does not know.
+                drop(reply.send(spawn(request)));
+            }
+        };
+        let failed = |e: io::Error| Error::new(Kind::Host, "cannot start the keeper thread").caused_by(e);
+        thread::Builder::new().name("vmtest-keeper".into()).spawn(work).map_err(failed)?;
+        let tid = tid.recv().map_err(|_| failed(io::ErrorKind::BrokenPipe.into()))?;
+        Ok(Self { orders, tid })
+    }
+
+    /// Starts a VMM as a child of the keeper.
+    ///
+    /// Not cancel-safe: a dropped future may leave a child, which [`Keeper::children`] names.
+    ///
+    /// # Errors
+    /// What `fork` or `exec` said.
+    pub(crate) async fn spawn(&self, request: SpawnRequest) -> io::Result<(OwnedFd, ProcessId)> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send((request, reply)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        answer.await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?
+    }
+
+    /// The pids of the children that the keeper has now, zombies included.
+    pub(crate) fn children(&self) -> Vec<i32> {
+        // Without CONFIG_PROC_CHILDREN the file is absent; the journal remains as the only witness.
+        let list = std::fs::read_to_string(format!("/proc/self/task/{}/children", self.tid)).unwrap_or_default();
+        list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+}
+
+fn spawn(request: SpawnRequest) -> io::Result<(OwnedFd, ProcessId)> {
+    let mut command = Command::new(&request.program);
+    command.args(&request.args).current_dir(&request.dir).stdin(Stdio::null());
+    command.stdout(request.log.try_clone()?).stderr(request.log);
+    let mut mappings: Vec<_> =
+        request.fds.into_iter().map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect();
+    if let Ok(canary) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 0) {
+        mappings.push(FdMapping { parent_fd: canary, child_fd: CANARY_FD });
+    }
+    command.fd_mappings(mappings).map_err(io::Error::other)?;
+    guard_child(&mut command);
+    let child = command.spawn()?;
+    // Nobody reaps the child before its pidfd is open, so the pid is still its own.
+    let pid = child.id().cast_signed();
+    let pidfd = pidfd_open(Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?, PidfdFlags::empty())?;
+    Ok((pidfd, ProcessId::of(pid)?))
+}

@@ -1,0 +1,13 @@
+//! The machine below: the run directory with its lock and journal, and the thread that owns the VMMs.
+
+mod console;
+mod journal;
+mod keeper;
+mod process;
+mod run_dir;
+
+pub(crate) use console::{Anomaly, Console};
+pub(crate) use journal::{Effect, Entry, Journal};
+pub(crate) use keeper::{Keeper, SpawnRequest};
+pub(crate) use process::{Process, ProcessId};
+pub(crate) use run_dir::{RunDir, runs_root};

@@ -1,0 +1,13 @@
+//! All unsafe code of the crate, each piece behind a safe function with its reason.
+
+#![allow(unsafe_code)]
+
+mod child;
+mod kvm_memory;
+mod tap;
+mod watched;
+
+pub(crate) use child::guard_child;
+pub(crate) use kvm_memory::GuestPage;
+pub(crate) use tap::make_persistent_tap;
+pub(crate) use watched::watch_readable;
