@@ -1,0 +1,7 @@
+//! The network of a cluster: a namespace, a bridge, a tap for each node.
+
+mod bridge;
+mod namespace;
+
+pub(crate) use bridge::Links;
+pub(crate) use namespace::{enter_new_namespace, missing};
