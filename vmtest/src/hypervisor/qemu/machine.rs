@@ -1,0 +1,71 @@
+//! QEMU as a [`Hypervisor`].
+
+use std::path::Path;
+
+use futures_util::future::BoxFuture;
+
+use super::{
+    Accelerator, QemuFacts, probe,
+    qmp::{Qmp, QueryStatus},
+    render::{QMP_SOCKET, render},
+};
+use crate::{
+    error::{Error, Kind},
+    hypervisor::{Hypervisor, LaunchPlan, Machine, connect_socket},
+    plan::NodePlan,
+};
+
+/// QEMU on this host.
+#[derive(Debug)]
+pub(crate) struct Qemu {
+    facts: QemuFacts,
+    accelerator: Accelerator,
+}
+
+impl Qemu {
+    /// Finds QEMU and decides how it will run guests: with KVM where the probe's guest code ran, else by emulation.
+    ///
+    /// # Errors
+    /// [`Kind::Missing`] with the line that installs it.
+    pub(crate) fn find(binary: Option<&Path>) -> Result<Self, Error> {
+        let facts = probe(binary)?;
+        let accelerator = if facts.kvm.works() { Accelerator::Kvm } else { Accelerator::Tcg };
+        Ok(Self { facts, accelerator })
+    }
+}
+
+impl Hypervisor for Qemu {
+    fn name(&self) -> &'static str {
+        "qemu"
+    }
+
+    fn describe(&self) -> String {
+        match self.accelerator {
+            Accelerator::Kvm => format!("QEMU {} with KVM", self.facts.version),
+            Accelerator::Tcg => format!("QEMU {} under emulation ({})", self.facts.version, self.facts.kvm),
+        }
+    }
+
+    fn emulated(&self) -> bool {
+        self.accelerator == Accelerator::Tcg
+    }
+
+    fn render(&self, node: &NodePlan) -> LaunchPlan {
+        render(node, &self.facts.program.to_string_lossy(), self.accelerator)
+    }
+
+    fn connect<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, Result<Box<dyn Machine>, Error>> {
+        Box::pin(async move {
+            let stream = connect_socket(dir, QMP_SOCKET)
+                .await
+                .map_err(|e| Error::new(Kind::Host, "cannot reach QEMU's control socket").caused_by(e))?;
+            Ok(Box::new(Qmp::connect(stream).await?) as Box<dyn Machine>)
+        })
+    }
+}
+
+impl Machine for Qmp {
+    fn running(&self) -> BoxFuture<'_, Result<bool, Error>> {
+        Box::pin(async { Ok(self.execute(QueryStatus {}).await?.running) })
+    }
+}

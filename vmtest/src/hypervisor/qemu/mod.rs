@@ -1,0 +1,18 @@
+//! QEMU: with KVM where it runs guest code, else by emulation, which runs anywhere.
+
+mod machine;
+mod probe;
+mod qmp;
+mod render;
+
+pub(super) use machine::Qemu;
+use probe::{QemuFacts, probe};
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accelerator {
+    /// The processor, through the kernel.
+    Kvm,
+    /// QEMU's own translation.
+    Tcg,
+}

@@ -1,0 +1,191 @@
+//! A typed client of QEMU's machine protocol: one JSON object a line, in both directions.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Mutex as AsyncMutex, oneshot},
+    task::AbortHandle,
+};
+
+use crate::error::{Error, Kind};
+
+/// A command of the protocol.
+pub(super) trait Command: Serialize {
+    /// Its name on the wire.
+    const NAME: &'static str;
+    /// What it answers.
+    type Reply: DeserializeOwned;
+}
+
+/// Asks whether the virtual CPUs run.
+#[derive(Debug, Serialize)]
+pub(super) struct QueryStatus {}
+
+/// The answer to [`QueryStatus`].
+#[derive(Debug, Deserialize)]
+pub(super) struct Status {
+    pub(super) running: bool,
+}
+
+impl Command for QueryStatus {
+    const NAME: &'static str = "query-status";
+    type Reply = Status;
+}
+
+#[derive(Debug, Serialize)]
+struct Capabilities {}
+
+impl Command for Capabilities {
+    const NAME: &'static str = "qmp_capabilities";
+    type Reply = Value;
+}
+
+/// A line from QEMU that is no event.
+#[derive(Debug, Deserialize)]
+struct Response {
+    id: Option<u64>,
+    #[serde(rename = "return")]
+    value: Option<Value>,
+    error: Option<Refusal>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Refusal {
+    class: String,
+    desc: String,
+}
+
+type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Response>>>>>;
+
+/// A connection to one QEMU, with all capabilities negotiated. Dropped, it closes.
+#[derive(Debug)]
+pub(super) struct Qmp {
+    writer: AsyncMutex<OwnedWriteHalf>,
+    /// Who waits for which answer; `None` once QEMU has closed the connection.
+    waiting: Waiting,
+    next: AtomicU64,
+    reader: AbortHandle,
+}
+
+impl Qmp {
+    /// Reads the greeting and leaves the negotiation mode.
+    ///
+    /// # Errors
+    /// [`Kind::Host`] when the other side speaks no QMP or closes.
+    pub(super) async fn connect(stream: UnixStream) -> Result<Self, Error> {
+        let (reader, writer) = stream.into_split();
+        let mut lines = BufReader::new(reader).lines();
+        let greeting = lines.next_line().await.map_err(|e| closed().caused_by(e))?.ok_or_else(closed)?;
+        if serde_json::from_str::<Value>(&greeting).ok().and_then(|g| g.get("QMP").cloned()).is_none() {
+            return Err(Error::new(Kind::Host, format!("this is no QMP greeting: {greeting}")));
+        }
+        let waiting = Waiting::new(Mutex::new(Some(HashMap::new())));
+        let reader = tokio::spawn(read(lines, waiting.clone())).abort_handle();
+        let qmp = Self { writer: AsyncMutex::new(writer), waiting, next: AtomicU64::new(1), reader };
+        qmp.execute(Capabilities {}).await?;
+        Ok(qmp)
+    }
+
+    /// Executes a command. Cancel-safe: a dropped future's answer is thrown away.
+    ///
+    /// # Errors
+    /// [`Kind::Host`] with what QEMU said, or when it closed the connection.
+    pub(super) async fn execute<C: Command>(&self, command: C) -> Result<C::Reply, Error> {
+        let refused = |why: String| Error::new(Kind::Host, format!("QEMU refused `{}`: {why}", C::NAME));
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let request = json!({ "execute": C::NAME, "arguments": command, "id": id }).to_string() + "\n";
+        let (answer, response) = oneshot::channel();
+        lock(&self.waiting).as_mut().ok_or_else(closed)?.insert(id, answer);
+        self.writer.lock().await.write_all(request.as_bytes()).await.map_err(|e| closed().caused_by(e))?;
+        let response = response.await.map_err(|_| closed())?;
+        if let Some(Refusal { class, desc }) = response.error {
+            return Err(refused(format!("{desc} ({class})")));
+        }
+        serde_json::from_value(response.value.unwrap_or_default()).map_err(|e| refused(e.to_string()))
+    }
+}
+
+impl Drop for Qmp {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+async fn read(mut lines: Lines<BufReader<OwnedReadHalf>>, waiting: Waiting) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        match serde_json::from_str::<Response>(&line) {
+            Ok(Response { id: None, .. }) => tracing::debug!("QEMU: {line}"),
+            Ok(response) => {
+                let asked = response.id.and_then(|id| lock(&waiting).as_mut()?.remove(&id));
+                // Whoever asked may have been dropped.
+                drop(asked.map(|asked| asked.send(response)));
+            }
+            Err(e) => tracing::warn!("cannot read QEMU's `{line}`: {e}"),
+        }
+    }
+    // Drops the senders, so that everybody who waits is told.
+    lock(&waiting).take();
+}
+
+fn closed() -> Error {
+    Error::new(Kind::Host, "QEMU closed its control connection")
+}
+
+fn lock(waiting: &Waiting) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Response>>>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers the given lines, one for each line that it reads, after the greeting.
+    async fn serve(stream: UnixStream, answers: &[&str]) {
+        let (reader, mut writer) = stream.into_split();
+        let mut lines = BufReader::new(reader).lines();
+        writer.write_all(b"{\"QMP\": {}}\n").await.unwrap();
+        for answer in answers {
+            lines.next_line().await.unwrap();
+            writer.write_all(format!("{answer}\n").as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_find_their_commands_between_events() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let event = r#"{"event": "RESUME", "timestamp": {}}"#;
+        let answers =
+            [r#"{"return": {}, "id": 1}"#, &format!("{event}\n{{\"return\": {{\"running\": true}}, \"id\": 2}}")];
+        let check = async {
+            let qmp = Qmp::connect(ours).await.unwrap();
+            assert!(qmp.execute(QueryStatus {}).await.unwrap().running);
+        };
+        tokio::join!(serve(theirs, &answers), check);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_and_a_closed_connection_are_errors() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let answers = [r#"{"return": {}, "id": 1}"#, r#"{"error": {"class": "GenericError", "desc": "no"}, "id": 2}"#];
+        let check = async {
+            let qmp = Qmp::connect(ours).await.unwrap();
+            let refused = qmp.execute(QueryStatus {}).await.unwrap_err().to_string();
+            assert_eq!(refused, "QEMU refused `query-status`: no (GenericError)");
+            assert!(qmp.execute(QueryStatus {}).await.unwrap_err().to_string().contains("closed"));
+        };
+        tokio::join!(serve(theirs, &answers), check);
+    }
+}

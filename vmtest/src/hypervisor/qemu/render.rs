@@ -1,0 +1,124 @@
+//! From a node's plan to QEMU's arguments. Pure.
+
+use super::Accelerator;
+use crate::{
+    hypervisor::{LaunchPlan, ListeningSocket},
+    plan::{DiskPlan, NodePlan},
+};
+
+/// The control socket's name in the node's folder.
+pub(super) const QMP_SOCKET: &str = "qmp.sock";
+/// The first descriptor after stdin, stdout and stderr.
+const QMP_FD: i32 = 3;
+
+/// What starting this node with QEMU takes.
+///
+/// `-no-reboot` turns every guest reset, a panic's included, into an exit; whoever launched it decides what follows.
+pub(super) fn render(node: &NodePlan, program: &str, accelerator: Accelerator) -> LaunchPlan {
+    let (accel, cpu) = match accelerator {
+        Accelerator::Kvm => ("kvm", "host"),
+        Accelerator::Tcg => ("tcg,thread=multi", "max"),
+    };
+    let mut args = Arguments::default();
+    args.flag("-nodefaults").flag("-no-user-config").flag("-no-reboot");
+    args.pair("-name", escape(&node.name));
+    args.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    args.pair("-display", "none").pair("-machine", "q35").pair("-accel", accel).pair("-cpu", cpu);
+    args.pair("-smp", node.cpus.to_string()).pair("-m", format!("{}M", node.memory >> 20));
+    args.pair("-kernel", &node.kernel).pair("-initrd", &node.initramfs).pair("-append", &node.cmdline);
+    args.pair("-chardev", "file,id=console,path=console.log,append=on").pair("-serial", "chardev:console");
+    args.pair("-chardev", format!("socket,id=qmp,fd={QMP_FD},server=on,wait=off"));
+    args.pair("-mon", "chardev=qmp,mode=control");
+    for (index, disk) in node.disks.iter().enumerate() {
+        args.pair("-blockdev", blockdev(index, disk));
+        args.pair("-device", format!("virtio-blk-pci,drive=disk{index}"));
+    }
+    args.pair("-netdev", format!("tap,id=net0,ifname={},script=no,downscript=no,vhost=off", node.tap));
+    args.pair("-device", format!("virtio-net-pci,netdev=net0,mac={},romfile=", node.mac));
+    args.pair("-device", "virtio-rng-pci");
+    LaunchPlan {
+        program: program.to_owned(),
+        args: args.0,
+        sockets: vec![ListeningSocket { path: QMP_SOCKET.into(), fd: QMP_FD }],
+        console: "console.log".into(),
+        log: "vmm.log".into(),
+    }
+}
+
+fn blockdev(index: usize, disk: &DiskPlan) -> String {
+    let access = if disk.read_only { "on" } else { "off" };
+    format!(
+        "driver=raw,node-name=disk{index},read-only={access},file.driver=file,file.filename={},file.locking=off",
+        escape(&disk.path)
+    )
+}
+
+/// A comma ends a value in QEMU's option lists unless it is doubled.
+fn escape(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+#[derive(Default)]
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn flag(&mut self, flag: &str) -> &mut Self {
+        self.0.push(flag.to_owned());
+        self
+    }
+
+    fn pair(&mut self, flag: &str, value: impl AsRef<str>) -> &mut Self {
+        self.flag(flag).flag(value.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn a_node_becomes_arguments() {
+        let node = NodePlan {
+            name: "primary".into(),
+            index: 0,
+            ip: [10, 77, 0, 11].into(),
+            mac: "52:54:00:4d:00:0b".into(),
+            tap: "tap0".into(),
+            cpus: 2,
+            memory: 256 << 20,
+            kernel: "/cache/vmlinuz".into(),
+            initramfs: "initramfs".into(),
+            cmdline: "console=ttyS0 panic=-1".into(),
+            disks: vec![DiskPlan { path: "/a,b.ext4".into(), label: "l".into(), at: "/srv".into(), read_only: true }],
+        };
+        let plan = render(&node, "/usr/bin/qemu-system-x86_64", Accelerator::Tcg);
+        let lines = plan.args.join("\n").replace("\n-", "\n~-").replace('\n', " ").replace(" ~", "\n");
+        expect![[r#"
+            -nodefaults
+            -no-user-config
+            -no-reboot
+            -name primary
+            -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+            -display none
+            -machine q35
+            -accel tcg,thread=multi
+            -cpu max
+            -smp 2
+            -m 256M
+            -kernel /cache/vmlinuz
+            -initrd initramfs
+            -append console=ttyS0 panic=-1
+            -chardev file,id=console,path=console.log,append=on
+            -serial chardev:console
+            -chardev socket,id=qmp,fd=3,server=on,wait=off
+            -mon chardev=qmp,mode=control
+            -blockdev driver=raw,node-name=disk0,read-only=on,file.driver=file,file.filename=/a,,b.ext4,file.locking=off
+            -device virtio-blk-pci,drive=disk0
+            -netdev tap,id=net0,ifname=tap0,script=no,downscript=no,vhost=off
+            -device virtio-net-pci,netdev=net0,mac=52:54:00:4d:00:0b,romfile=
+            -device virtio-rng-pci"#]]
+        .assert_eq(&lines);
+    }
+}

@@ -1,0 +1,56 @@
+//! Starting a VMM from its launch plan; the same for all of them.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::{fd::AsRawFd, fd::OwnedFd, unix::fs::OpenOptionsExt, unix::net::UnixListener},
+    path::Path,
+};
+
+use tokio::net::UnixStream;
+
+use super::LaunchPlan;
+use crate::{
+    error::{Error, Kind},
+    host::{Keeper, ProcessId, SpawnRequest},
+};
+
+/// Carries out a launch plan in the node's folder.
+///
+/// # Errors
+/// [`Kind::Host`] when a file or socket cannot be made or the program cannot be started.
+pub(crate) async fn start(plan: &LaunchPlan, dir: &Path, keeper: &Keeper) -> Result<(OwnedFd, ProcessId), Error> {
+    let failed = |e: io::Error| Error::new(Kind::Host, format!("cannot start {}", plan.program)).caused_by(e);
+    let make = |name: &str| OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join(name));
+    // Made before the VMM runs, so that it can be followed from its first byte.
+    make(&plan.console).map_err(failed)?;
+    let log = make(&plan.log).map_err(failed)?;
+    let sockets = plan.sockets.iter().map(|socket| Ok((listen(dir, &socket.path)?.into(), socket.fd)));
+    let request = SpawnRequest {
+        program: plan.program.clone(),
+        args: plan.args.clone(),
+        dir: dir.to_owned(),
+        log,
+        fds: sockets.collect::<io::Result<_>>().map_err(failed)?,
+    };
+    keeper.spawn(request).await.map_err(failed)
+}
+
+/// Connects to a socket in the node's folder, however long the folder's path is.
+///
+/// # Errors
+/// When nobody listens there.
+pub(crate) async fn connect_socket(dir: &Path, name: &str) -> io::Result<UnixStream> {
+    let dir = File::open(dir)?;
+    UnixStream::connect(short_path(&dir, name)).await
+}
+
+fn listen(dir: &Path, name: &str) -> io::Result<UnixListener> {
+    let dir = File::open(dir)?;
+    UnixListener::bind(short_path(&dir, name))
+}
+
+/// A path under 108 bytes, the limit of unix sockets, for a file in an open directory.
+fn short_path(dir: &File, name: &str) -> String {
+    format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())
+}
