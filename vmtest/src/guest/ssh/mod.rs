@@ -1,0 +1,10 @@
+//! SSH: how a guest is talked to. The protocol is russh's; what is ours is when a connection is opened and reused.
+
+mod connection;
+mod keys;
+mod output;
+mod pool;
+
+pub(crate) use keys::Keys;
+pub use output::Output;
+pub(crate) use pool::Ssh;
