@@ -1,0 +1,87 @@
+//! The readiness ladder: from a running VMM to an authenticated command.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    net::TcpStream,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+
+use super::{member::Member, run::Run};
+use crate::{
+    error::{Error, Kind},
+    evidence::{Event, Rung},
+};
+
+/// The port of the guests' SSH servers.
+pub(crate) const SSH_PORT: u16 = 22;
+/// A fresh connect this often: the kernel would repeat a lost SYN only after a second.
+const KNOCK_EVERY: Duration = Duration::from_millis(20);
+/// A SYN that went nowhere is given up; by then fifty others are under way.
+const KNOCK_GIVES_UP: Duration = Duration::from_secs(1);
+/// An SSH server that accepted and then said nothing is asked again; under emulation the banner takes 50 ms.
+const BANNER_WITHIN: Duration = Duration::from_secs(2);
+
+/// Climbs all rungs that are left for this machine. Cancel-safe.
+///
+/// # Errors
+/// How the machine ended, when it did; what the VMM's API refused.
+pub(super) async fn climb(run: &Run, member: &Member) -> Result<(), Error> {
+    tokio::select! {
+        biased;
+        error = member.died() => Err(error),
+        result = rungs(run, member) => result.map_err(|e| e.on_node(&member.plan.name)),
+    }
+}
+
+async fn rungs(run: &Run, member: &Member) -> Result<(), Error> {
+    let reached = |rung| {
+        let after = run.elapsed();
+        member.reached(rung, after);
+        run.emit(&Event::Reached { node: member.plan.name.clone(), rung, after });
+    };
+    reached(Rung::VmmAlive);
+    let machine = run.hypervisor.connect(&member.dir).await?;
+    if !machine.running().await? {
+        return Err(Error::new(Kind::Host, "the VMM has not started its virtual CPUs"));
+    }
+    // A second climb would find it set; there is none before a reboot, which makes a new machine.
+    drop(member.machine.set(machine));
+    reached(Rung::ApiAnswers);
+    member.console.spoke().await;
+    reached(Rung::KernelSpeaks);
+    network_answers(SocketAddr::new(IpAddr::V4(member.plan.ip), SSH_PORT)).await;
+    reached(Rung::NetworkAnswers);
+    while !timeout(BANNER_WITHIN, member.ssh.banner()).await.is_ok_and(|banner| banner.is_ok()) {
+        // A refused connect says nothing about when the server will listen, so there is no event to wait for.
+        sleep(KNOCK_EVERY).await;
+    }
+    reached(Rung::SshBanner);
+    let output = member.ssh.run("true", None).await?;
+    if !output.success() {
+        return Err(Error::new(Kind::Connection, format!("`true` failed over SSH: {}", output.stderr())));
+    }
+    reached(Rung::SshAuthenticated);
+    Ok(())
+}
+
+/// Resolves when the address accepts or refuses a connect: either proves that packets go there and back.
+async fn network_answers(address: SocketAddr) {
+    let mut knocks = FuturesUnordered::new();
+    let mut tick = interval(KNOCK_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => knocks.push(timeout(KNOCK_GIVES_UP, TcpStream::connect(address))),
+            Some(Ok(answer)) = knocks.next() => match answer {
+                Err(e) if e.kind() != io::ErrorKind::ConnectionRefused => {}
+                Ok(_) | Err(_) => return,
+            },
+        }
+    }
+}

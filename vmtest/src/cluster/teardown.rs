@@ -1,0 +1,124 @@
+//! Removing what a run made: one function for every way in which a run can end, and for runs whose owner was killed.
+
+use std::{
+    io,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use super::run::Run;
+use crate::{
+    error::Error,
+    evidence::Event,
+    host::{Effect, Entry, Journal, Process, ProcessId, RunDir},
+    net::Links,
+};
+
+/// A killed VMM is gone in under 20 ms; one that is not after this is stuck in the kernel.
+const DEATH_WITHIN: Duration = Duration::from_secs(10);
+
+/// Undoes everything that the run's journal names, latest first, and removes its directory. Idempotent.
+///
+/// The result names what could not be removed; those records stay in the journal, for the next reconcile.
+pub(crate) async fn teardown(run: &Run) -> Vec<String> {
+    let began = Instant::now();
+    for member in &run.members {
+        member.ssh.close().await;
+    }
+    let mut left = undo_all(&run.journal, run.dir.path(), run.links.get()).await;
+    left.extend(end_strays(run).await);
+    left.extend(leaked_links(run).await);
+    if left.is_empty()
+        && let Err(e) = run.dir.remove()
+    {
+        left.push(e.to_string());
+    }
+    run.emit(&Event::TornDown { took: began.elapsed(), left: left.clone() });
+    left
+}
+
+/// Removes all runs whose owner is gone. The result names what could not be removed.
+///
+/// # Errors
+/// When the run directories cannot be read.
+pub(crate) async fn reconcile(root: &Path) -> Result<Vec<String>, Error> {
+    let mut left = Vec::new();
+    for run in RunDir::abandoned(root)? {
+        let unfinished = match Journal::open(run.path()) {
+            Ok(Some(journal)) => undo_all(&journal, run.path(), None).await,
+            Ok(None) => Vec::new(),
+            Err(e) => vec![e.to_string()],
+        };
+        if unfinished.is_empty() {
+            run.remove()?;
+            tracing::info!("removed run {} whose owner was killed", run.id());
+        }
+        left.extend(unfinished.into_iter().map(|what| format!("run {}: {what}", run.id())));
+    }
+    Ok(left)
+}
+
+async fn undo_all(journal: &Journal, dir: &Path, links: Option<&Links>) -> Vec<String> {
+    let entries = journal.outstanding();
+    let (processes, others): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|entry| matches!(entry.effect, Effect::Process { .. }));
+    // All at once, and before anything that they use is taken away.
+    let mut left: Vec<_> = join_all(processes.iter().map(|entry| undo(entry, journal, dir, links))).await;
+    for entry in &others {
+        left.push(undo(entry, journal, dir, links).await);
+    }
+    left.into_iter().flatten().collect()
+}
+
+/// The one table of what undoes what. The result names what is left.
+async fn undo(entry: &Entry, journal: &Journal, dir: &Path, links: Option<&Links>) -> Option<String> {
+    let result = match (&entry.effect, &entry.process) {
+        (Effect::Process { .. }, Some(id)) => end(id).await,
+        // Not yet known when its owner died, and so killed by its parent-death signal.
+        (Effect::Process { .. }, None) => Ok(()),
+        (Effect::NodeDir { name }, _) => match std::fs::remove_dir_all(dir.join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(format!("{}: {e}", dir.join(name).display())),
+            _ => Ok(()),
+        },
+        (Effect::Link { name }, _) => match links {
+            Some(links) => links.remove(name).await.map_err(|e| e.to_string()),
+            // The owner is gone, and with it and its VMMs the namespace that held the link.
+            None => Ok(()),
+        },
+    };
+    result.and_then(|()| journal.released(entry.id).map_err(|e| e.to_string())).err()
+}
+
+async fn end(id: &ProcessId) -> Result<(), String> {
+    let what = || format!("process {}", id.pid);
+    let Some(process) = Process::find(id).map_err(|e| format!("{}: {e}", what()))? else { return Ok(()) };
+    process.kill().map_err(|e| format!("{}: cannot be killed: {e}", what()))?;
+    match timeout(DEATH_WITHIN, process.ended()).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(e)) => Err(format!("{}: {e}", what())),
+        Err(_) => Err(format!("{}: still there {} s after SIGKILL", what(), DEATH_WITHIN.as_secs())),
+    }
+}
+
+/// Ends children of the keeper that no record names: provisioning was dropped between a fork and its record.
+async fn end_strays(run: &Run) -> Vec<String> {
+    let strays = run.keeper.children().into_iter().filter_map(|pid| ProcessId::of(pid).ok());
+    let ended = join_all(strays.map(|id| async move { end(&id).await.err() })).await;
+    let mut left: Vec<_> = ended.into_iter().flatten().collect();
+    left.extend(run.keeper.children().into_iter().map(|pid| format!("process {pid}, a child of the keeper")));
+    left
+}
+
+async fn leaked_links(run: &Run) -> Vec<String> {
+    let Some(links) = run.links.get() else { return Vec::new() };
+    let ours = |name: &str| name == run.plan.network.bridge || run.plan.nodes.iter().any(|node| node.tap == name);
+    match links.names().await {
+        Ok(names) => {
+            names.into_iter().filter(|(_, name)| ours(name)).map(|(_, name)| format!("link `{name}`")).collect()
+        }
+        Err(e) => vec![e.to_string()],
+    }
+}

@@ -1,0 +1,100 @@
+//! The events of a run.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+/// A step of the readiness ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rung {
+    /// The VMM's process runs.
+    VmmAlive,
+    /// The VMM's API answers and its virtual CPUs run.
+    ApiAnswers,
+    /// The kernel has printed its first line.
+    KernelSpeaks,
+    /// The guest answers a TCP connect, if only with a refusal.
+    NetworkAnswers,
+    /// The SSH server has sent its identification line.
+    SshBanner,
+    /// An authenticated `true` has ended with 0.
+    SshAuthenticated,
+}
+
+impl Rung {
+    /// All rungs, from the first.
+    pub const ALL: [Self; 6] = [
+        Self::VmmAlive,
+        Self::ApiAnswers,
+        Self::KernelSpeaks,
+        Self::NetworkAnswers,
+        Self::SshBanner,
+        Self::SshAuthenticated,
+    ];
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::VmmAlive => "VMM alive",
+            Self::ApiAnswers => "API answers",
+            Self::KernelSpeaks => "kernel speaks",
+            Self::NetworkAnswers => "network answers",
+            Self::SshBanner => "SSH banner",
+            Self::SshAuthenticated => "SSH authenticated",
+        })
+    }
+}
+
+/// Something that happened in a run. Times count from the start of provisioning.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// A part of an image is being made, because the cache does not have it.
+    Image {
+        /// What is being done.
+        what: String,
+        /// How much of the whole is done; the same step is reported as it goes on.
+        percent: u64,
+    },
+    /// Everything is decided; provisioning begins.
+    Planned {
+        /// The run's id, the name of its directory.
+        run: String,
+        /// The nodes' names.
+        nodes: Vec<String>,
+        /// Backend, version and accelerator.
+        backend: String,
+    },
+    /// The bridge and all taps are there.
+    NetworkUp {
+        /// When.
+        after: Duration,
+    },
+    /// A node has reached a rung.
+    Reached {
+        /// The node.
+        node: String,
+        /// The rung.
+        rung: Rung,
+        /// When.
+        after: Duration,
+    },
+    /// All nodes answer; the body begins.
+    Ready {
+        /// When.
+        after: Duration,
+    },
+    /// Everything is removed.
+    TornDown {
+        /// How long the teardown took.
+        took: Duration,
+        /// What could not be removed; empty when nothing was left.
+        left: Vec<String>,
+    },
+}
+
+/// Is told of every event as it happens, on whichever thread it happens.
+pub type Observer = Arc<dyn Fn(&Event) + Send + Sync>;

@@ -1,0 +1,5 @@
+//! What is seen of a run while it happens, and what is said when it fails.
+
+mod event;
+
+pub use event::{Event, Observer, Rung};
