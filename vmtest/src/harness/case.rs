@@ -1,0 +1,129 @@
+//! A test as the macro writes it down.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    context::Context,
+    extract::{FromCluster, Param},
+    session::{self, Session},
+    verdict::Verdict,
+};
+use crate::spec::{ClusterSpec, FixtureSpec, NodeSettings, NodeSpec};
+
+/// One test: the constant that `#[vm_test]` emits.
+#[derive(Debug)]
+pub struct TestCase {
+    /// `module_path!()`.
+    pub module: &'static str,
+    /// The function's name.
+    pub name: &'static str,
+    /// `file!()`.
+    pub file: &'static str,
+    /// `line!()`.
+    pub line: u32,
+    /// `CARGO_PKG_NAME`.
+    pub package: &'static str,
+    /// `CARGO_MANIFEST_DIR` of the build; a runner's own value goes before it, for archives that were moved.
+    pub manifest_dir: &'static str,
+    /// The attribute's keys.
+    pub options: &'static [Setting],
+    /// The function's parameters.
+    pub params: &'static [Parameter],
+}
+
+/// One key of an attribute with its value.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Setting {
+    /// `image = ".."`
+    Image(&'static str),
+    /// `cpus = n`
+    Cpus(u32),
+    /// `memory = ".."`, in bytes.
+    Memory(u64),
+    /// `fixture("dir", at = "..", label = "..")`
+    Fixture {
+        /// The directory.
+        dir: &'static str,
+        /// Where it is mounted.
+        at: Option<&'static str>,
+        /// The disk's label.
+        label: Option<&'static str>,
+    },
+    /// `timeout = ".."`, in milliseconds.
+    Timeout(u64),
+    /// `kernel_args = ".."`
+    KernelArgs(&'static str),
+    /// `backend = ".."`
+    Backend(&'static str),
+    /// `nodes = n`
+    Nodes(u32),
+}
+
+/// A parameter and what its type declares.
+#[derive(Debug)]
+pub struct Parameter {
+    pub(super) param: Param,
+    declare: fn(&Param, &mut ClusterSpec),
+}
+
+impl Parameter {
+    /// The parameter of a type.
+    pub const fn of<T: FromCluster>(param: Param) -> Self {
+        Self { param, declare: T::declare }
+    }
+}
+
+impl TestCase {
+    /// What this test asks for.
+    pub fn spec(&self) -> ClusterSpec {
+        // The crate's own name leads the module path and says nothing beside the test binary's.
+        let path =
+            self.module.split_once("::").map_or(self.name.to_owned(), |(_, rest)| format!("{rest}::{}", self.name));
+        let mut spec = ClusterSpec::new(path);
+        spec.base = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| self.manifest_dir.into(), PathBuf::from);
+        apply_node_settings(self.options, &mut spec.defaults);
+        for option in self.options {
+            match *option {
+                Setting::Timeout(ms) => spec.timeout = Some(Duration::from_millis(ms)),
+                Setting::Backend(name) => spec.backends.push(name.to_owned()),
+                Setting::Nodes(n) => spec.nodes.extend((1..=n).map(|i| NodeSpec::new(format!("node{i}")))),
+                _ => {}
+            }
+        }
+        for parameter in self.params {
+            (parameter.declare)(&parameter.param, &mut spec);
+        }
+        spec
+    }
+}
+
+pub(super) fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
+    for setting in settings {
+        match *setting {
+            Setting::Image(name) => to.image = Some(name.to_owned()),
+            Setting::Cpus(n) => to.cpus = Some(n),
+            Setting::Memory(bytes) => to.memory = Some(bytes),
+            Setting::KernelArgs(args) => to.kernel_args = Some(args.to_owned()),
+            Setting::Fixture { dir, at, label } => to.fixtures.push(FixtureSpec {
+                dir: dir.into(),
+                at: at.map(str::to_owned),
+                label: label.map(str::to_owned),
+            }),
+            Setting::Timeout(_) | Setting::Backend(_) | Setting::Nodes(_) => {}
+        }
+    }
+}
+
+/// Runs a test: makes its cluster, runs the body in it, removes everything, and panics if the test failed.
+///
+/// # Panics
+/// With the body's own panic, or with the message of what went wrong.
+pub fn run<R: Verdict>(test: &'static TestCase, body: impl AsyncFnOnce(&mut Context) -> R + Send + 'static) {
+    let session = Session { spec: test.spec(), observer: None };
+    let end = session.run(async move |cluster| {
+        let mut cx = Context::new(cluster, test.params);
+        body(&mut cx).await.into_result()
+    });
+    session::report(end);
+}

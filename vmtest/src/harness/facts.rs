@@ -1,0 +1,129 @@
+//! Looks at the host for what a plan needs, and makes what the cache does not have.
+
+use std::{cell::RefCell, collections::BTreeSet, io::IsTerminal, path::Path, sync::Arc};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use vmtest_fixtures::Fixture;
+
+use super::settings::Settings;
+use crate::{
+    error::Error,
+    evidence::{Event, Observer},
+    hypervisor::{self, Hypervisor},
+    net,
+    plan::{BackendFacts, DEFAULT_IMAGE, Facts, FixtureFacts, ImageFacts},
+    spec::{ClusterSpec, FixtureSpec, NodeSettings},
+};
+
+/// Everything that the spec names, found or made. What failed is in the facts, for the plan to name all of it at once.
+pub(super) fn gather(
+    spec: &ClusterSpec,
+    settings: &Settings,
+    observer: Option<&Observer>,
+) -> (Facts, Option<Arc<dyn Hypervisor>>) {
+    let cache = settings.cache.clone().unwrap_or_else(vmtest_images::Cache::default_dir);
+    let all = || spec.nodes.iter().map(|node| &node.settings).chain([&spec.defaults]);
+    let hypervisor = choose(spec, settings);
+    let images: BTreeSet<_> = spec.nodes.iter().map(|node| image_of(&node.settings, &spec.defaults)).collect();
+    let fixtures: BTreeSet<_> = all().flat_map(|node| &node.fixtures).collect();
+    let fixtures: Vec<_> =
+        fixtures.into_iter().map(|asked| (asked.clone(), fixture(&cache, &spec.base, asked))).collect();
+    let missing = net::missing();
+    // An image can take minutes to build, which nobody should wait for only to read what else is wrong.
+    let build = hypervisor.is_ok() && missing.is_empty() && fixtures.iter().all(|(_, built)| built.is_ok());
+    let image = |name: &str| Some((name.to_owned(), image(&cache, name, observer, build).transpose()?));
+    let facts = Facts {
+        backend: match &hypervisor {
+            Ok(found) => Ok(BackendFacts { name: found.name().to_owned(), emulated: found.emulated() }),
+            Err(e) => Err(e.to_string()),
+        },
+        images: images.into_iter().filter_map(image).collect(),
+        fixtures,
+        missing,
+        timeout_scale: settings.timeout_scale,
+    };
+    (facts, hypervisor.ok())
+}
+
+fn choose(spec: &ClusterSpec, settings: &Settings) -> Result<Arc<dyn Hypervisor>, Error> {
+    let auto: Vec<_> = hypervisor::NAMES.iter().map(|&name| name.to_owned()).collect();
+    let asked = [&spec.backends, &settings.backends].into_iter().find(|list| !list.is_empty()).unwrap_or(&auto);
+    let find = |name: &String| hypervisor::find(name, |name| settings.binaries.get(name).cloned());
+    let mut first = None;
+    for name in asked {
+        match find(name) {
+            Ok(found) => return Ok(found),
+            Err(e) => drop(first.get_or_insert(e)),
+        }
+    }
+    Err(first.expect("the list of backends is never empty"))
+}
+
+fn image_of<'a>(node: &'a NodeSettings, defaults: &'a NodeSettings) -> &'a str {
+    node.image.as_deref().or(defaults.image.as_deref()).unwrap_or(DEFAULT_IMAGE)
+}
+
+/// The image, built if the cache does not have it and it shall be; else there may be none.
+fn image(cache: &Path, name: &str, observer: Option<&Observer>, build: bool) -> Result<Option<ImageFacts>, String> {
+    let find = || -> vmtest_images::Result<_> {
+        let cache = vmtest_images::Cache::open(cache)?;
+        if build {
+            vmtest_images::ensure(&cache, name, &ImageProgress::new(observer, name)).map(Some)
+        } else {
+            vmtest_images::find(&cache, name)
+        }
+    };
+    let image = find().map_err(|e| e.to_string())?;
+    Ok(image.map(|image| ImageFacts { kernel: image.kernel, initramfs: image.initramfs }))
+}
+
+fn fixture(cache: &Path, base: &Path, spec: &FixtureSpec) -> Result<FixtureFacts, String> {
+    let mut fixture = Fixture::from_dir(base.join(&spec.dir));
+    if let Some(label) = &spec.label {
+        fixture = fixture.label(label);
+    }
+    let disk = fixture.build(cache).map_err(|e| e.to_string())?;
+    Ok(FixtureFacts { path: disk.path, label: disk.label })
+}
+
+/// Shows a build to the observer, else on the terminal, else as a line for each step.
+struct ImageProgress<'a> {
+    observer: Option<&'a Observer>,
+    bar: ProgressBar,
+    step: RefCell<String>,
+}
+
+impl<'a> ImageProgress<'a> {
+    fn new(observer: Option<&'a Observer>, name: &str) -> Self {
+        // The bar writes to the terminal itself, so it shows in spite of the capture of libtest. It is hidden until its
+        // first step, which comes only when something must be built.
+        let bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::hidden());
+        let style = ProgressStyle::with_template("{prefix} [{bar:30}] {msg} ({elapsed})");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(format!("vmtest: image {name}"));
+        Self { observer, bar, step: RefCell::default() }
+    }
+}
+
+impl vmtest_images::Progress for ImageProgress<'_> {
+    fn step(&self, percent: u64, what: &str) {
+        if let Some(observer) = self.observer {
+            return observer(&Event::Image { what: what.to_owned(), percent });
+        }
+        if self.step.replace(what.to_owned()) != what {
+            if std::io::stderr().is_terminal() {
+                self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            } else {
+                eprintln!("{}: {what}", self.bar.prefix());
+            }
+        }
+        self.bar.set_message(what.to_owned());
+        self.bar.set_position(percent);
+    }
+}
+
+impl Drop for ImageProgress<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,18 @@
+//! What the macro calls: from a test's constant to its verdict.
+
+mod builder;
+mod case;
+mod context;
+mod extract;
+mod facts;
+mod session;
+mod settings;
+mod signals;
+mod verdict;
+
+pub use builder::ClusterBuilder;
+pub use case::{Parameter, Setting, TestCase, run};
+pub use context::Context;
+pub use extract::{FromCluster, Param};
+pub use session::prune;
+pub use verdict::Verdict;

@@ -1,0 +1,290 @@
+//! The life of one cluster: the threads it needs, its body, its end.
+//!
+//! Three parties: the *caller* (libtest's thread) watches deadline and signals and removes everything in the end, even
+//! when the body blocks its thread for ever. The *cluster thread* lives in the cluster's network namespace and runs the
+//! body. The *engine*, a runtime of our own in the same namespace, carries all work of the framework, so that nothing
+//! that a body does to its runtime can stop a teardown.
+
+use std::{
+    any::Any,
+    io,
+    panic::{AssertUnwindSafe, resume_unwind},
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use once_cell::sync::OnceCell;
+use tokio::runtime::{self, Runtime};
+
+use super::{facts::gather, settings::Settings, signals};
+use crate::{
+    cluster::{Cluster, Member, Run, SSH_PORT, provision, reconcile, teardown},
+    error::{Error, Kind, Phase},
+    evidence::{Event, Observer},
+    failure::Failure,
+    guest::ssh::{Keys, Ssh},
+    host::{Journal, Keeper, RunDir, runs_root},
+    net::enter_new_namespace,
+    plan,
+    spec::ClusterSpec,
+};
+
+/// A body that has not ended this long after its deadline blocks its thread: a dropped future ends at once.
+const BLOCKED_AFTER: Duration = Duration::from_secs(1);
+/// The longest that a teardown may take: every wait in it is bounded by less.
+const TEARDOWN_WITHIN: Duration = Duration::from_secs(15);
+/// After a signal the caller stays here until the process has ended, so that libtest does not start the next test.
+const SIGNAL_ENDS_PROCESS_WITHIN: Duration = Duration::from_secs(10);
+
+/// A cluster to make and a way to watch it.
+pub(super) struct Session {
+    pub(super) spec: ClusterSpec,
+    pub(super) observer: Option<Observer>,
+}
+
+/// How it ended.
+pub(super) enum End {
+    /// The body returned success and nothing was left.
+    Passed,
+    /// The message says why.
+    Failed(String),
+    /// The body panicked; its message has been printed.
+    Panicked(Box<dyn Any + Send>),
+}
+
+enum Message {
+    /// Machines may exist from now on.
+    Started(Arc<Run>, Runtime),
+    Ended(End),
+    Cancelled,
+}
+
+impl Session {
+    /// Makes the cluster, runs the body, removes everything. Blocks the calling thread.
+    pub(super) fn run<F>(self, body: F) -> End
+    where
+        F: AsyncFnOnce(Cluster) -> Result<(), String> + Send + 'static,
+    {
+        let (tell, inbox) = mpsc::channel();
+        let cancel = tell.clone();
+        // The caller is the only receiver; when it has gone there is nothing left to cancel.
+        let guard = signals::Guard::new(move || drop(cancel.send(Message::Cancelled)));
+        // libtest names its threads after the tests, and a panic's message begins with the thread's name.
+        let name = thread::current().name().map_or_else(|| self.spec.name.clone(), str::to_owned);
+        let spawned = thread::Builder::new().name(name).spawn(move || cluster_thread(self, body, &tell));
+        if let Err(e) = spawned {
+            return End::Failed(format!("cannot start the cluster's thread: {e}"));
+        }
+        let (run, engine) = match inbox.recv() {
+            Ok(Message::Started(run, engine)) => (run, engine),
+            Ok(Message::Ended(end)) => return end,
+            Ok(Message::Cancelled) => return wait_for_signal(guard),
+            Err(mpsc::RecvError) => return End::Failed("the cluster's thread died".to_owned()),
+        };
+        let (end, cancelled) = match inbox.recv_timeout(run.plan.timeout + BLOCKED_AFTER) {
+            Ok(Message::Ended(end)) => (end, false),
+            Ok(Message::Cancelled) => (End::Failed("cancelled by a signal".to_owned()), true),
+            Ok(Message::Started(..)) | Err(mpsc::RecvTimeoutError::Disconnected) => {
+                (End::Failed("the cluster's thread died".to_owned()), false)
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let late =
+                    timed_out(&run) + "\n  it blocks its thread, which was left behind: await instead of blocking";
+                (End::Failed(late), false)
+            }
+        };
+        let left = tear_down(run, &engine);
+        engine.shutdown_background();
+        if cancelled {
+            return wait_for_signal(guard);
+        }
+        end.and_left(left)
+    }
+}
+
+impl End {
+    fn and_left(self, left: Vec<String>) -> Self {
+        if left.is_empty() {
+            return self;
+        }
+        let leak = format!("left behind on this host:\n  - {}", left.join("\n  - "));
+        match self {
+            Self::Passed => Self::Failed(leak),
+            Self::Failed(message) => Self::Failed(format!("{message}\n{leak}")),
+            Self::Panicked(payload) => {
+                eprintln!("{leak}");
+                Self::Panicked(payload)
+            }
+        }
+    }
+}
+
+/// Fails the calling test if it must.
+pub(super) fn report(end: End) {
+    match end {
+        End::Passed => {}
+        End::Failed(message) => {
+            eprintln!("{message}");
+            // Not `panic!`, whose hook would add a line about a place in this crate.
+            resume_unwind(Box::new(message));
+        }
+        End::Panicked(payload) => resume_unwind(payload),
+    }
+}
+
+fn tear_down(run: Arc<Run>, engine: &Runtime) -> Vec<String> {
+    let (tell, done) = mpsc::channel();
+    let dir = run.dir.path().to_owned();
+    // On the engine, whose threads are in the cluster's network and are never blocked by a body.
+    engine.spawn(async move { drop(tell.send(teardown(&run).await)) });
+    done.recv_timeout(TEARDOWN_WITHIN).unwrap_or_else(|_| {
+        vec![format!("teardown has not ended within {} s; see {}", TEARDOWN_WITHIN.as_secs(), dir.display())]
+    })
+}
+
+/// Lets the signal handler go on, and waits for the process to end.
+fn wait_for_signal(guard: signals::Guard) -> End {
+    drop(guard);
+    thread::sleep(SIGNAL_ENDS_PROCESS_WITHIN);
+    End::Failed("cancelled by a signal".to_owned())
+}
+
+fn cluster_thread<F>(session: Session, body: F, tell: &mpsc::Sender<Message>)
+where
+    F: AsyncFnOnce(Cluster) -> Result<(), String>,
+{
+    let (run, keys, bodies) = match prepare(session) {
+        Ok((run, keys, engine, bodies)) => {
+            if tell.send(Message::Started(run.clone(), engine)).is_err() {
+                return;
+            }
+            (run, keys, bodies)
+        }
+        Err(e) => return drop(tell.send(Message::Ended(End::Failed(e.to_string())))),
+    };
+    let end = bodies.block_on(async {
+        tokio::select! {
+            biased;
+            error = run.panicked() => End::Failed(error.to_string()),
+            end = live(&run, keys, body) => end,
+            () = tokio::time::sleep(run.plan.timeout.saturating_sub(run.elapsed())) => End::Failed(timed_out(&run)),
+        }
+    });
+    // Tasks that the body spawned are dropped; those that block are left to the end of the process.
+    bodies.shutdown_background();
+    drop(tell.send(Message::Ended(end)));
+}
+
+async fn live<F>(run: &Arc<Run>, keys: Arc<Keys>, body: F) -> End
+where
+    F: AsyncFnOnce(Cluster) -> Result<(), String>,
+{
+    let provisioned = {
+        let run = run.clone();
+        run.engine.clone().spawn(async move { provision(&run, &keys).await })
+    };
+    match provisioned.await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => return End::Failed(e.to_string()),
+        Err(e) => return End::Failed(format!("provisioning panicked: {e}")),
+    }
+    match AssertUnwindSafe(body(Cluster::new(run.clone()))).catch_unwind().await {
+        Ok(Ok(())) => End::Passed,
+        Ok(Err(message)) => End::Failed(message),
+        Err(payload) => match payload.downcast::<Failure>() {
+            Ok(failure) => End::Failed(format!("{failure:?}")),
+            Err(payload) => End::Panicked(payload),
+        },
+    }
+}
+
+type Prepared = (Arc<Run>, Arc<Keys>, Runtime, Runtime);
+
+/// Plans, enters a network namespace and makes everything that a run consists of before its first effect.
+fn prepare(session: Session) -> Result<Prepared, Error> {
+    let Session { spec, observer } = session;
+    let settings = Settings::get()?;
+    let root = runs_root(settings.run.as_deref())?;
+    reconcile_once(&root)?;
+    let (facts, hypervisor) = gather(&spec, settings, observer.as_ref());
+    let plan = plan::plan(&spec, &facts)?;
+    let hypervisor = hypervisor.expect("a plan has a backend");
+
+    enter_new_namespace()?;
+    let engine = runtime("vmtest-engine")?;
+    let bodies = runtime("vmtest-body")?;
+    let keys = Arc::new(Keys::generate()?);
+    let keeper = Keeper::start()?;
+    let dir = RunDir::create(&root)?;
+    // A directory without a journal is nobody's; what keeps it from being removed is why there is no journal.
+    let journal = Journal::create(dir.path(), &plan.name).inspect_err(|_| drop(dir.remove()))?;
+    let started = Instant::now();
+    let member = |node: &plan::NodePlan| {
+        let ssh = Ssh::new((node.ip, SSH_PORT).into(), "root", keys.clone(), engine.handle().clone());
+        Arc::new(Member::new(node.clone(), dir.path().join(&node.name), ssh, started))
+    };
+    let run = Run {
+        members: plan.nodes.iter().map(member).collect(),
+        dir,
+        journal,
+        keeper,
+        engine: engine.handle().clone(),
+        hypervisor,
+        links: OnceCell::new(),
+        started,
+        observer,
+        plan,
+    };
+    run.emit(&Event::Planned {
+        run: run.dir.id().to_owned(),
+        nodes: run.plan.nodes.iter().map(|node| node.name.clone()).collect(),
+        backend: run.hypervisor.describe(),
+    });
+    Ok((Arc::new(run), keys, engine, bodies))
+}
+
+/// Removes what killed runs left; live ones are never touched. The result names what could not be removed.
+///
+/// # Errors
+/// [`Kind::Spec`] for a wrong setting, [`Kind::Host`] when the run directories cannot be read.
+pub fn prune() -> Result<Vec<String>, Error> {
+    remove_abandoned(&runs_root(Settings::get()?.run.as_deref())?)
+}
+
+fn remove_abandoned(root: &Path) -> Result<Vec<String>, Error> {
+    let failed = |e: io::Error| Error::new(Kind::Host, "cannot clean up after killed runs").caused_by(e);
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    runtime.block_on(reconcile(root))
+}
+
+fn reconcile_once(root: &Path) -> Result<(), Error> {
+    static DONE: OnceCell<()> = OnceCell::new();
+    DONE.get_or_try_init(|| {
+        let left = remove_abandoned(root)?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let message = format!("what killed runs left cannot be removed:\n  - {}", left.join("\n  - "));
+        Err(Error::new(Kind::Leak, message).in_phase(Phase::Plan))
+    })
+    .map(drop)
+}
+
+/// A runtime whose threads are in the network namespace of the calling one.
+fn runtime(name: &str) -> Result<Runtime, Error> {
+    let build = runtime::Builder::new_multi_thread().worker_threads(2).thread_name(name).enable_all().build();
+    build.map_err(|e| Error::new(Kind::Host, "cannot start a runtime").caused_by(e))
+}
+
+fn timed_out(run: &Run) -> String {
+    let seconds = run.plan.timeout.as_secs_f64();
+    let waiting: Vec<_> = run
+        .members
+        .iter()
+        .filter_map(|member| Some(format!("\n  node `{}` waits for `{}`", member.plan.name, member.waits_for()?)))
+        .collect();
+    format!("the test has not ended within its timeout of {seconds:.1} s{}", waiting.concat())
+}

@@ -1,0 +1,109 @@
+//! The settings of a process: environment variables that begin with `VMTEST_`, read once.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::OnceLock};
+
+use crate::{
+    error::{Error, Kind, Phase},
+    hypervisor,
+};
+
+const BACKEND: &str = "VMTEST_BACKEND";
+const CACHE: &str = "VMTEST_CACHE";
+const RUN: &str = "VMTEST_RUN";
+const TIMEOUT_SCALE: &str = "VMTEST_TIMEOUT_SCALE";
+const QEMU: &str = "VMTEST_QEMU";
+/// Every name that a user may set, for the message about a wrong one.
+const NAMES: &[&str] = &[BACKEND, CACHE, QEMU, RUN, TIMEOUT_SCALE];
+/// Variables of our own tests.
+const INTERNAL: &str = "VMTEST_INTERNAL_";
+
+/// What the environment says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    /// Backends in order of preference; empty is `auto`.
+    pub(crate) backends: Vec<String>,
+    /// Where images and fixture disks are kept.
+    pub(crate) cache: Option<PathBuf>,
+    /// Where run directories are made.
+    pub(crate) run: Option<PathBuf>,
+    /// Every timeout is multiplied by it.
+    pub(crate) timeout_scale: f64,
+    /// Paths of VMMs, by backend.
+    pub(crate) binaries: BTreeMap<&'static str, PathBuf>,
+}
+
+impl Settings {
+    /// The settings of this process.
+    ///
+    /// # Errors
+    /// [`Kind::Spec`] for an unknown name or a wrong value, with the valid ones.
+    pub(crate) fn get() -> Result<&'static Self, Error> {
+        static SETTINGS: OnceLock<Result<Settings, String>> = OnceLock::new();
+        let read = || {
+            let ours = std::env::vars_os().filter_map(|(name, value)| {
+                let name = name.into_string().ok().filter(|name| name.starts_with("VMTEST_"))?;
+                Some((name, value.to_string_lossy().into_owned()))
+            });
+            Self::parse(ours)
+        };
+        let settings = SETTINGS.get_or_init(read).as_ref();
+        settings.map_err(|why| Error::new(Kind::Spec, why.clone()).in_phase(Phase::Plan))
+    }
+
+    fn parse(variables: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
+        let mut settings =
+            Self { backends: vec![], cache: None, run: None, timeout_scale: 1.0, binaries: BTreeMap::new() };
+        for (name, value) in variables {
+            match name.as_str() {
+                BACKEND => settings.backends = parse_backends(&value)?,
+                CACHE => settings.cache = Some(value.into()),
+                RUN => settings.run = Some(value.into()),
+                TIMEOUT_SCALE => settings.timeout_scale = parse_scale(&value)?,
+                QEMU => drop(settings.binaries.insert("qemu", value.into())),
+                _ if name.starts_with(INTERNAL) => {}
+                _ => return Err(format!("unknown setting `{name}`: valid are {}", NAMES.join(", "))),
+            }
+        }
+        Ok(settings)
+    }
+}
+
+fn parse_backends(value: &str) -> Result<Vec<String>, String> {
+    let names: Vec<_> = value.split(',').map(str::trim).filter(|name| !name.is_empty() && *name != "auto").collect();
+    match names.iter().find(|name| !hypervisor::NAMES.contains(name)) {
+        Some(unknown) => {
+            Err(format!("{BACKEND}: unknown backend `{unknown}`: valid are auto, {}", hypervisor::NAMES.join(", ")))
+        }
+        None => Ok(names.into_iter().map(str::to_owned).collect()),
+    }
+}
+
+fn parse_scale(value: &str) -> Result<f64, String> {
+    let scale = value.parse().ok().filter(|scale: &f64| scale.is_finite() && *scale > 0.0);
+    scale.ok_or_else(|| format!("{TIMEOUT_SCALE}: `{value}` is no factor: give a number above 0, such as 2.5"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(name: &str, value: &str) -> Result<Settings, String> {
+        Settings::parse([(name.to_owned(), value.to_owned())].into_iter())
+    }
+
+    #[test]
+    fn wrong_settings_are_refused_with_the_valid_ones() {
+        let error = parse("VMTEST_BAKEND", "qemu").unwrap_err();
+        assert!(error.starts_with("unknown setting `VMTEST_BAKEND`: valid are VMTEST_BACKEND,"), "{error}");
+        assert!(parse("VMTEST_BACKEND", "qemo").unwrap_err().contains("valid are auto, qemu"));
+        assert!(parse("VMTEST_TIMEOUT_SCALE", "-1").is_err());
+    }
+
+    #[test]
+    fn right_settings_are_read() {
+        assert_eq!(parse("VMTEST_BACKEND", "auto").unwrap().backends, Vec::<String>::new());
+        assert_eq!(parse("VMTEST_BACKEND", "qemu").unwrap().backends, ["qemu"]);
+        assert_eq!(parse("VMTEST_TIMEOUT_SCALE", "2.5").unwrap().timeout_scale, 2.5);
+        assert!(parse("VMTEST_INTERNAL_CRASH", "3").is_ok());
+    }
+}
