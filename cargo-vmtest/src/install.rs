@@ -1,0 +1,70 @@
+//! What the host must have, and how to get it.
+
+use std::{path::Path, process::Command};
+
+/// A program that the QEMU backend or the image builder calls, with the package that has it on Debian and Ubuntu.
+const PROGRAMS: &[(&str, &str)] =
+    &[("qemu-system-x86_64", "qemu-system-x86"), ("mkfs.ext4", "e2fsprogs"), ("apt-get", "apt"), ("dpkg-deb", "dpkg")];
+/// Where administrators' programs are, which are not on the PATH of ordinary users.
+const SYSTEM_PATH: &[&str] = &["/usr/sbin", "/sbin"];
+
+/// Checks that everything is there, and installs what is missing if that was asked for.
+///
+/// # Errors
+/// The one line to run, where something is missing and may not or cannot be installed.
+pub(crate) fn ensure(install: bool) -> Result<(), String> {
+    let missing = missing();
+    if missing.is_empty() && has_package_lists() {
+        return Ok(());
+    }
+    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+    let mut commands = vec!["sudo apt-get update".to_owned()];
+    if !packages.is_empty() {
+        commands.push(format!("sudo apt-get install -y --no-install-recommends {}", packages.join(" ")));
+    }
+    let mut lacking: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
+    if !has_package_lists() {
+        lacking.push("the package lists of apt, from which the guests' packages are chosen");
+    }
+    let lacking = format!("not found: {}; run this line:\n  {}", lacking.join(", "), commands.join(" && "));
+    if !install {
+        return Err(format!("{lacking}\nor this command again with --install, as root"));
+    }
+    if !rustix::process::geteuid().is_root() || find("apt-get").is_none() {
+        return Err(lacking);
+    }
+    apt(&["update", "-q"])?;
+    if !packages.is_empty() {
+        eprintln!("installing {}", packages.join(", "));
+        apt(&[&["install", "-y", "-q", "--no-install-recommends"], packages.as_slice()].concat())?;
+    }
+    match self::missing().first() {
+        None => Ok(()),
+        Some((program, package)) => Err(format!("{package} was installed, but there still is no {program}")),
+    }
+}
+
+/// Whether apt knows any packages; machines made from container images often do not.
+fn has_package_lists() -> bool {
+    let lists = std::fs::read_dir("/var/lib/apt/lists").into_iter().flatten().flatten();
+    lists.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
+}
+
+fn missing() -> Vec<(&'static str, &'static str)> {
+    PROGRAMS.iter().copied().filter(|(program, _)| find(program).is_none()).collect()
+}
+
+fn find(program: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::env::split_paths(&path).chain(SYSTEM_PATH.iter().map(Into::into));
+    dirs.map(|dir| dir.join(program)).find(|candidate| Path::is_file(candidate))
+}
+
+fn apt(args: &[&str]) -> Result<(), String> {
+    let status = Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive").status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`apt-get {}` failed with {status}", args.join(" "))),
+        Err(e) => Err(format!("cannot run apt-get: {e}")),
+    }
+}

@@ -1,0 +1,81 @@
+//! The `cargo vmtest` command.
+
+mod demo;
+mod install;
+mod suite;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 success, 1 failure, 2 wrong usage. `test` passes on the exit code of its runner.";
+
+/// Tests on real Linux machines.
+#[derive(Parser)]
+#[command(name = "cargo vmtest", bin_name = "cargo vmtest", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boot three machines, let them talk, and remove them.
+    Demo {
+        #[command(flatten)]
+        install: Install,
+        /// Print the events of the run as JSON lines instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the tests of the workspace.
+    Test {
+        #[command(flatten)]
+        install: Install,
+        /// Arguments for `cargo test` (or `cargo nextest run`, with --nextest).
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+        /// Run the tests with nextest.
+        #[arg(long)]
+        nextest: bool,
+    },
+    /// Remove what killed runs left behind; live runs are never touched.
+    Prune,
+}
+
+#[derive(Args)]
+struct Install {
+    /// Install what is missing first (Debian and Ubuntu; as root).
+    #[arg(long)]
+    install: bool,
+}
+
+fn main() -> ExitCode {
+    // Cargo calls `cargo-vmtest vmtest ..` for `cargo vmtest ..`.
+    let is_cargo = |args: &[String]| args.get(1).is_some_and(|arg| arg == "vmtest");
+    let mut args: Vec<_> = std::env::args().collect();
+    if is_cargo(&args) {
+        args.remove(1);
+    }
+    let result = match Cli::parse_from(args).command {
+        Command::Demo { install, json } => install::ensure(install.install).and_then(|()| demo::run(json)),
+        Command::Test { install, args, nextest } => {
+            install::ensure(install.install).and_then(|()| suite::run(nextest, &args))
+        }
+        Command::Prune => prune(),
+    };
+    result.unwrap_or_else(|message| {
+        eprintln!("error: {message}");
+        ExitCode::FAILURE
+    })
+}
+
+fn prune() -> Result<ExitCode, String> {
+    let left = vmtest::harness::prune().map_err(|e| e.to_string())?;
+    if left.is_empty() {
+        println!("nothing is left of killed runs");
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(format!("could not remove:\n  - {}", left.join("\n  - ")))
+}
