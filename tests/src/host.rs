@@ -1,0 +1,113 @@
+//! What is on this host that a run could have left.
+
+use std::{
+    fs, io,
+    os::fd::OwnedFd,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::net::if_::if_nameindex;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+
+/// A killed VMM is gone in under 20 ms; one that is there after this will stay.
+const GONE_WITHIN: Duration = Duration::from_secs(20);
+
+/// The names of the network interfaces, and the root of the run directories that one test uses.
+#[derive(Debug)]
+pub struct Host {
+    runs: PathBuf,
+    links: Vec<String>,
+}
+
+/// A process that a run started, held by a descriptor.
+#[derive(Debug)]
+pub struct Vmm {
+    pid: i32,
+    pidfd: OwnedFd,
+    namespace: u64,
+}
+
+impl Host {
+    /// Looks at the host before a run whose directories will be in `runs`.
+    pub fn before(runs: &Path) -> Self {
+        Self { runs: runs.to_owned(), links: links() }
+    }
+
+    /// The run directories that are there now.
+    pub fn run_dirs(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.runs).expect("the root of the runs is there");
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    }
+
+    /// The processes that work in one of the run directories now.
+    pub fn vmms(&self) -> Vec<Vmm> {
+        let pids = fs::read_dir("/proc").expect("/proc is there").flatten();
+        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter_map(|pid| self.vmm(pid).ok().flatten()).collect()
+    }
+
+    fn vmm(&self, pid: i32) -> io::Result<Option<Vmm>> {
+        if !fs::read_link(format!("/proc/{pid}/cwd"))?.starts_with(&self.runs) {
+            return Ok(None);
+        }
+        let pidfd = pidfd_open(Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?, PidfdFlags::empty())?;
+        let namespace = fs::metadata(format!("/proc/{pid}/ns/net"))?.ino();
+        Ok(Some(Vmm { pid, pidfd, namespace }))
+    }
+
+    /// Checks that processes, links and run directories are as before.
+    ///
+    /// # Panics
+    /// With the name of what was left.
+    pub fn assert_as_before(&self) {
+        assert_eq!(self.run_dirs(), Vec::<PathBuf>::new(), "run directories were left");
+        let pids: Vec<_> = self.vmms().iter().map(|vmm| vmm.pid).collect();
+        assert_eq!(pids, Vec::<i32>::new(), "processes were left");
+        assert_eq!(links(), self.links, "network interfaces were left");
+    }
+}
+
+impl Vmm {
+    /// Waits until the process has ended, and checks that nobody is in its network namespace any more: then the kernel
+    /// has destroyed it with all its links.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn assert_gone(&self) {
+        let deadline = Instant::now() + GONE_WITHIN;
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let limit = Timespec::try_from(GONE_WITHIN).expect("a few seconds are a timespec");
+        let ended = poll(&mut fds, Some(&limit)).expect("a pidfd can be polled");
+        assert_eq!(ended, 1, "process {} outlives its test", self.pid);
+        while self.is_populated() {
+            assert!(Instant::now() < deadline, "somebody is still in the network namespace of process {}", self.pid);
+            // A thread group leaves its namespace a moment after its leader has ended, and nobody tells.
+            std::thread::yield_now();
+        }
+    }
+
+    fn is_populated(&self) -> bool {
+        let pids = fs::read_dir("/proc").expect("/proc is there").flatten();
+        pids.filter_map(|entry| fs::metadata(entry.path().join("ns/net")).ok()).any(|ns| ns.ino() == self.namespace)
+    }
+}
+
+fn links() -> Vec<String> {
+    let links = if_nameindex().expect("the links can be listed");
+    links.iter().map(|link| link.name().to_string_lossy().into_owned()).collect()
+}
+
+/// Where a program is.
+///
+/// # Panics
+/// When it is not on PATH.
+pub fn on_path(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("there is no {program} on PATH"))
+}

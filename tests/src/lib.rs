@@ -1,0 +1,7 @@
+//! What the end-to-end tests share: running a test in a process of its own, and looking at what it left.
+
+mod host;
+mod victim;
+
+pub use host::{Host, Vmm, on_path};
+pub use victim::{Ended, Running, Victim};

@@ -1,0 +1,170 @@
+//! Clusters as a test's author meets them: real machines, on whichever backend this host has.
+
+use std::{
+    fs,
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rstest::rstest;
+use tokio::{io::AsyncReadExt, net::TcpStream};
+use vmtest::prelude::*;
+
+const TREE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tree");
+
+#[vm_test]
+async fn one_machine_answers(node: Node) -> Result {
+    assert_eq!(node.sh("uname -s").await?.stdout(), "Linux");
+    assert_eq!(node.sh("hostname").await?.stdout(), "node");
+    Ok(())
+}
+
+#[vm_test]
+async fn three_machines_reach_each_other_by_name([a, b, c]: [Node; 3], cluster: Cluster) -> Result {
+    let names: Vec<_> = cluster.nodes().iter().map(|node| node.name().to_owned()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    for from in [&a, &b, &c] {
+        assert_eq!(from.sh("hostname").await?.stdout(), from.name());
+        for to in &names {
+            from.sh(format!("ping -c 1 -W 5 {to}")).await?;
+        }
+    }
+    Ok(())
+}
+
+#[vm_test(kernel_args = "vmtest.all")]
+async fn settings_reach_their_nodes(
+    #[node(cpus = 2, memory = "320MiB", kernel_args = "vmtest.own")] large_one: Node,
+    smalls: [Node; 2],
+) -> Result {
+    assert_eq!(large_one.name(), "large-one");
+    assert_eq!(large_one.sh("nproc").await?.stdout(), "2");
+    let memory: u64 = large_one.sh("awk '/MemTotal/ { print $2 }' /proc/meminfo").await?.stdout().parse()?;
+    assert!((250_000..320 * 1024).contains(&memory), "{memory} KiB");
+    assert!(large_one.sh("cat /proc/cmdline").await?.stdout().ends_with("vmtest.all vmtest.own"));
+    for (node, name) in smalls.iter().zip(["small1", "small2"]) {
+        assert_eq!(node.sh("hostname").await?.stdout(), name);
+        assert_eq!(node.sh("nproc").await?.stdout(), "1");
+        assert!(node.sh("cat /proc/cmdline").await?.stdout().ends_with("vmtest.all"));
+    }
+    Ok(())
+}
+
+#[vm_test]
+async fn the_bodys_own_sockets_reach_the_nodes(node: Node) -> Result {
+    let mut banner = [0; 8];
+    TcpStream::connect((node.ip(), 22)).await?.read_exact(&mut banner).await?;
+    assert_eq!(&banner, b"SSH-2.0-");
+
+    let address = (node.ip(), 22);
+    let read = move || -> std::io::Result<[u8; 8]> {
+        let mut banner = [0; 8];
+        std::net::TcpStream::connect(address)?.read_exact(&mut banner)?;
+        Ok(banner)
+    };
+    assert_eq!(tokio::task::spawn_blocking(read).await??, banner);
+    assert_eq!(std::thread::spawn(read).join().expect("it does not panic")?, banner);
+    Ok(())
+}
+
+#[vm_test]
+async fn streams_and_exit_codes_are_apart(node: Node) -> Result {
+    let output = node.sh("echo out; echo err >&2; exit 3").unchecked().await?;
+    assert_eq!((output.stdout(), output.stderr(), output.code()), ("out".into(), "err".into(), Some(3)));
+    let killed = node.sh("kill -KILL $$").unchecked().await?;
+    assert_eq!((killed.code(), killed.signal()), (None, Some("KILL")));
+
+    let error = node.sh("echo seen; echo why >&2; exit 4").await.expect_err("it fails");
+    assert_eq!(error.kind(), vmtest::Kind::Command);
+    assert_eq!(error.node(), Some("node"));
+    for part in ["`echo seen;", "exit code 4", "stdout: seen", "stderr: why"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+
+    let big = node.sh("dd if=/dev/zero bs=1024 count=3072 2>/dev/null | tr '\\0' x").await?;
+    assert_eq!(big.stdout_raw().len(), 3 << 20);
+    assert!(big.stdout_raw().iter().all(|&byte| byte == b'x'));
+    Ok(())
+}
+
+#[vm_test]
+async fn commands_run_beside_each_other(node: Node) -> Result {
+    let numbers = (0..12).map(|n| {
+        let node = node.clone();
+        tokio::spawn(async move { node.sh(format!("sleep 1; echo {n}")).await.map(|output| output.stdout()) })
+    });
+    for (n, task) in numbers.collect::<Vec<_>>().into_iter().enumerate() {
+        assert_eq!(task.await??, n.to_string());
+    }
+    Ok(())
+}
+
+#[vm_test(fixture("tests/data/tree", at = "/srv/tree"))]
+async fn a_fixture_equals_its_source_and_cannot_be_written(node: Node) -> Result {
+    let mut compared = 0;
+    for path in walk(Path::new(TREE)) {
+        let guest = format!("/srv/tree/{}", path.strip_prefix(TREE)?.display());
+        let meta = fs::symlink_metadata(&path)?;
+        if meta.is_symlink() {
+            let target = node.sh(format!("readlink {guest}")).await?.stdout();
+            assert_eq!(target, fs::read_link(&path)?.display().to_string());
+        } else {
+            let mode = node.sh(format!("stat -c %a:%u:%g {guest}")).await?.stdout();
+            assert_eq!(mode, format!("{:o}:0:0", meta.permissions().mode() & 0o7777), "{guest}");
+        }
+        if meta.is_file() {
+            assert_eq!(*node.sh(format!("cat {guest}")).await?.stdout_raw(), *fs::read(&path)?, "{guest}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 3);
+    assert_eq!(node.sh("/srv/tree/sub/run.sh").await?.stdout(), "it runs");
+    for attempt in ["touch /srv/tree/new", "mount -o remount,rw /srv/tree", "echo x >/srv/tree/hello.txt"] {
+        assert!(!node.sh(attempt).unchecked().await?.success(), "{attempt}");
+    }
+    let disk = "dd if=/dev/zero of=/dev/vda bs=512 count=1 conv=fsync";
+    assert!(!node.sh(disk).unchecked().await?.success(), "the disk itself can be written");
+    Ok(())
+}
+
+/// Everything below a directory, directories too.
+fn walk(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("it can be read") {
+        let path = entry.expect("it can be read").path();
+        let below = if path.is_dir() && !path.is_symlink() { walk(&path) } else { Vec::new() };
+        found.push(path);
+        found.extend(below);
+    }
+    found
+}
+
+#[rstest]
+#[case(1)]
+#[case(2)]
+#[vmtest::test]
+async fn cases_each_get_a_cluster(#[case] n: u64, #[ignore] node: Node) -> Result {
+    assert_eq!(node.sh(format!("echo $(({n} * 2))")).await?.stdout(), (n * 2).to_string());
+    Ok(())
+}
+
+#[vm_test]
+#[should_panic(expected = "as it should")]
+async fn a_panic_is_the_tests_own(node: Node) {
+    panic!("{} panics as it should", node.name());
+}
+
+#[test]
+fn a_cluster_can_be_asked_for_in_code() {
+    let spec = NodeSpec::new("built").fixture(TREE, "/srv/tree");
+    let result = Cluster::builder().name("in code").node(spec).timeout(Duration::from_secs(60)).run(async |cluster| {
+        let text = cluster.node("built")?.sh("cat /srv/tree/hello.txt").await?.stdout();
+        assert_eq!(text, "hello from the host");
+        let error = cluster.node("other").expect_err("there is none");
+        assert!(error.to_string().contains("the cluster has built"), "{error}");
+        Ok::<_, Failure>(())
+    });
+    result.expect("it passes");
+}
