@@ -1,0 +1,27 @@
+# What both tiers share.
+
+step() {
+    local name=$1 began=$SECONDS
+    shift
+    echo "--- $name"
+    "$@"
+    echo "--- $name: $((SECONDS - began)) s"
+}
+
+# Some machines carry tools of a newer QEMU than the distribution's, and apt will not install both.
+make_room_for_qemu() {
+    command -v qemu-system-x86_64 >/dev/null && return
+    apt-get update -q
+    if ! apt-get install --simulate -qq --no-install-recommends qemu-system-x86 >/dev/null; then
+        apt-get remove -y -q qemu-utils
+    fi
+}
+
+# Tests check what each of them leaves; this looks once more from outside.
+nothing_is_left() {
+    local runs left
+    runs=${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/vmtest}
+    left=$(find "${VMTEST_RUN:-${runs:-/tmp/vmtest-$(id -u)}}" -mindepth 1 -maxdepth 1 -type d 2>/dev/null || true)
+    left+=$(pgrep -fa 'qemu-system.* -name .*path=console.log' || true)
+    [ -z "$left" ] || { echo "left behind: $left"; return 1; }
+}
