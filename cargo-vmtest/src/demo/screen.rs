@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::IsTerminal,
+    fmt::Display,
+    io::{IsTerminal, Write},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -52,7 +53,7 @@ impl Screen {
 
     pub(crate) fn show(&self, event: &Event) {
         if self.json {
-            println!("{}", serde_json::to_string(event).unwrap_or_default());
+            print(serde_json::to_string(event).unwrap_or_default());
         }
         let mut state = self.lock();
         match event {
@@ -85,7 +86,14 @@ impl Screen {
             }
             Event::Ready { after } => {
                 state.ready = *after;
-                state.bars.values().for_each(ProgressBar::finish);
+                state.bars.values().for_each(ProgressBar::finish_and_clear);
+                if state.live.take().is_some() {
+                    for name in &state.names {
+                        let last = state.rungs.iter().rfind(|(node, ..)| node == name);
+                        let last = last.map_or(Duration::ZERO, |(_, _, at)| *at);
+                        self.line(&state, &format!("{:>7.2} s  {name} answers", last.as_secs_f64()));
+                    }
+                }
                 self.line(&state, &format!("{:>7.2} s  all machines answer", after.as_secs_f64()));
                 *self.body.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Duration::ZERO));
             }
@@ -111,8 +119,8 @@ impl Screen {
     pub(crate) fn finish(&self) {
         let state = self.lock();
         let Some((teardown, left)) = state.torn_down.clone().filter(|_| !self.json) else { return };
-        println!();
-        println!("{:<20}{}", "", state.names.iter().map(|name| format!("{name:>10}")).collect::<String>());
+        print("");
+        print(format_args!("{:<20}{}", "", state.names.iter().map(|name| format!("{name:>10}")).collect::<String>()));
         let mut before = BTreeMap::new();
         for rung in Rung::ALL {
             let times = state.names.iter().map(|name| {
@@ -120,23 +128,23 @@ impl Screen {
                 let took = at.map(|at| at.saturating_sub(before.insert(name.clone(), at).unwrap_or(state.network)));
                 took.map_or_else(|| format!("{:>10}", "-"), |took| format!("{:>8.2} s", took.as_secs_f64()))
             });
-            println!("{:<20}{}", rung.to_string(), times.collect::<String>());
+            print(format_args!("{:<20}{}", rung.to_string(), times.collect::<String>()));
         }
         let body = self.body.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |(_, took)| took);
-        println!();
+        print("");
         for (phase, took) in [
             ("network", state.network),
             ("boot", state.ready.saturating_sub(state.network)),
             ("body", body),
             ("teardown", teardown),
         ] {
-            println!("{phase:<20}{:>8.2} s", took.as_secs_f64());
+            print(format_args!("{phase:<20}{:>8.2} s", took.as_secs_f64()));
         }
-        println!();
+        print("");
         if left.is_empty() {
-            println!("nothing was left on this host");
+            print("nothing was left on this host");
         } else {
-            println!("left on this host:\n  - {}", left.join("\n  - "));
+            print(format_args!("left on this host:\n  - {}", left.join("\n  - ")));
         }
     }
 
@@ -158,15 +166,20 @@ impl Screen {
 
     fn line(&self, state: &State, line: &str) {
         match &state.live {
-            Some(live) => live.suspend(|| println!("{line}")),
+            Some(live) => live.suspend(|| print(line)),
             None if self.json => {}
-            None => println!("{line}"),
+            None => print(line),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Prints a line; whoever closed the pipe does not want to read it.
+fn print(line: impl Display) {
+    drop(writeln!(std::io::stdout(), "{line}"));
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -44,8 +45,10 @@ impl fmt::Debug for Run {
 impl Run {
     pub(crate) fn emit(&self, event: &Event) {
         tracing::debug!(?event, "run {}", self.dir.id());
-        if let Some(observer) = &self.observer {
-            observer(event);
+        let Some(observer) = &self.observer else { return };
+        // Somebody else's code, called in the middle of a teardown too.
+        if catch_unwind(AssertUnwindSafe(|| observer(event))).is_err() {
+            tracing::warn!(?event, "an observer panicked");
         }
     }
 

@@ -122,3 +122,51 @@ async fn leaked_links(run: &Run) -> Vec<String> {
         Err(e) => vec![e.to_string()],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use tracing_test::traced_test;
+
+    use super::*;
+
+    /// A run as a killed owner leaves it: a journal, a folder, and a process that should have died.
+    fn abandoned_run(root: &Path, process: &ProcessId) {
+        let dir = RunDir::create(root).unwrap();
+        let journal = Journal::create(dir.path(), "killed").unwrap();
+        let link = journal.intent(Effect::Link { name: "br0".into() }).unwrap();
+        journal.done(link, None).unwrap();
+        journal.intent(Effect::NodeDir { name: "node".into() }).unwrap();
+        std::fs::create_dir(dir.path().join("node")).unwrap();
+        let id = journal.intent(Effect::Process { node: "node".into() }).unwrap();
+        journal.done(id, Some(process.clone())).unwrap();
+        journal.intent(Effect::Process { node: "other".into() }).unwrap();
+    }
+
+    #[tokio::test]
+    #[traced_test]
+    async fn what_a_killed_owner_left_is_removed_and_said() {
+        let root = tempfile::tempdir().unwrap();
+        let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+        let id = ProcessId::of(sleeper.id().cast_signed()).unwrap();
+        abandoned_run(root.path(), &id);
+        assert_eq!(reconcile(root.path()).await.unwrap(), Vec::<String>::new());
+        assert!(sleeper.wait().is_err(), "reconcile has ended the child and waited for it");
+        assert!(RunDir::abandoned(root.path()).unwrap().is_empty());
+        assert!(logs_contain("whose owner was killed"));
+        assert_eq!(reconcile(root.path()).await.unwrap(), Vec::<String>::new(), "a second time changes nothing");
+    }
+
+    #[tokio::test]
+    async fn a_reused_pid_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+        let id = ProcessId::of(sleeper.id().cast_signed()).unwrap();
+        abandoned_run(root.path(), &ProcessId { start: id.start - 1, ..id });
+        assert_eq!(reconcile(root.path()).await.unwrap(), Vec::<String>::new());
+        assert!(sleeper.try_wait().unwrap().is_none(), "it is somebody else's process");
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+    }
+}

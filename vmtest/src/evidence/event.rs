@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A step of the readiness ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -47,7 +47,7 @@ impl fmt::Display for Rung {
     }
 }
 
-/// Something that happened in a run. Times count from the start of provisioning.
+/// Something that happened in a run. Times count from the start of provisioning; serialized, they are seconds.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -71,6 +71,7 @@ pub enum Event {
     /// The bridge and all taps are there.
     NetworkUp {
         /// When.
+        #[serde(serialize_with = "seconds")]
         after: Duration,
     },
     /// A node has reached a rung.
@@ -80,16 +81,19 @@ pub enum Event {
         /// The rung.
         rung: Rung,
         /// When.
+        #[serde(serialize_with = "seconds")]
         after: Duration,
     },
     /// All nodes answer; the body begins.
     Ready {
         /// When.
+        #[serde(serialize_with = "seconds")]
         after: Duration,
     },
     /// Everything is removed.
     TornDown {
         /// How long the teardown took.
+        #[serde(serialize_with = "seconds")]
         took: Duration,
         /// What could not be removed; empty when nothing was left.
         left: Vec<String>,
@@ -98,3 +102,7 @@ pub enum Event {
 
 /// Is told of every event as it happens, on whichever thread it happens.
 pub type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}

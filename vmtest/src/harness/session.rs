@@ -140,9 +140,12 @@ fn tear_down(run: Arc<Run>, engine: &Runtime) -> Vec<String> {
     let dir = run.dir.path().to_owned();
     // On the engine, whose threads are in the cluster's network and are never blocked by a body.
     engine.spawn(async move { drop(tell.send(teardown(&run).await)) });
-    done.recv_timeout(TEARDOWN_WITHIN).unwrap_or_else(|_| {
-        vec![format!("teardown has not ended within {} s; see {}", TEARDOWN_WITHIN.as_secs(), dir.display())]
-    })
+    let why = match done.recv_timeout(TEARDOWN_WITHIN) {
+        Ok(left) => return left,
+        Err(mpsc::RecvTimeoutError::Timeout) => format!("has not ended within {} s", TEARDOWN_WITHIN.as_secs()),
+        Err(mpsc::RecvTimeoutError::Disconnected) => "panicked".to_owned(),
+    };
+    vec![format!("teardown {why}; see {}", dir.display())]
 }
 
 /// Lets the signal handler go on, and waits for the process to end.
