@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -15,6 +16,8 @@ use russh::{
     mac,
 };
 
+use tokio::time::{sleep, timeout};
+
 use super::{Keys, Output, output::Captured};
 use crate::error::{Error, Kind};
 
@@ -22,6 +25,9 @@ use crate::error::{Error, Kind};
 const STDERR: u32 = 1;
 /// A key exchange and a public-key authentication take 60 ms on a host and under a second under emulation.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a server that turned us away is left alone; under emulation dropbear forgets a client in about 20 ms.
+const TURNED_AWAY_PAUSE: Duration = Duration::from_millis(50);
 
 /// An authenticated connection to one guest.
 pub(super) struct Connection {
@@ -31,33 +37,46 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects, checks the host's key against the run's, and authenticates.
     ///
+    /// A server that turns us away before it has asked who we are is asked again: dropbear counts its clients that have
+    /// not authenticated, and still counts those that have just left.
+    ///
     /// # Errors
     /// [`Kind::Connection`], saying which of the three failed.
     pub(super) async fn open(address: SocketAddr, user: &str, keys: &Keys) -> Result<Self, Error> {
-        let handshake = tokio::time::timeout(HANDSHAKE_WITHIN, Self::handshake(address, user, keys));
-        handshake.await.unwrap_or_else(|_| {
-            Err(Error::new(
-                Kind::Connection,
-                format!("the SSH server at {address} did not finish its handshake in {HANDSHAKE_WITHIN:?}"),
-            ))
+        let mut turned_away = None;
+        let handshakes = async {
+            loop {
+                match Self::handshake(address, user, keys).await {
+                    Ok(connection) => return Ok(connection),
+                    Err(Refused::Final(e)) => return Err(e),
+                    Err(Refused::Ssh(e)) => turned_away = Some(e),
+                }
+                sleep(TURNED_AWAY_PAUSE).await;
+            }
+        };
+        if let Ok(opened) = timeout(HANDSHAKE_WITHIN, handshakes).await {
+            return opened;
+        }
+        let message = format!("the SSH server at {address} did not finish its handshake in {HANDSHAKE_WITHIN:?}");
+        let error = Error::new(Kind::Connection, message);
+        Err(match turned_away {
+            Some(e) => error.caused_by(e),
+            None => error,
         })
     }
 
-    async fn handshake(address: SocketAddr, user: &str, keys: &Keys) -> Result<Self, Error> {
+    async fn handshake(address: SocketAddr, user: &str, keys: &Keys) -> Result<Self, Refused> {
         let failed = |what: &str| Error::new(Kind::Connection, format!("cannot {what} at {address} over SSH"));
-        let host = PinnedHost { expected: keys.host_public() };
+        let host = PinnedHost { expected: keys.host_public(), address };
         let mut handle = client::connect(Arc::new(config()), address, host).await.map_err(|e| match e {
-            Refused::WrongHost => Error::new(
-                Kind::Connection,
-                format!("the SSH server at {address} has another host key than this run gave it"),
-            ),
-            Refused::Ssh(e) => failed("connect").caused_by(e),
+            Refused::Ssh(e) if !turns_away(&e) => Refused::Final(failed("connect").caused_by(e)),
+            e => e,
         })?;
         let key = PrivateKeyWithHashAlg::new(keys.client(), None);
-        let accepted =
-            handle.authenticate_publickey(user, key).await.map_err(|e| failed("authenticate").caused_by(e))?;
-        if !accepted.success() {
-            return Err(failed("authenticate").caused_by(format!("the guest refuses the key of this run for `{user}`")));
+        let accepted = handle.authenticate_publickey(user, key).await;
+        if !accepted.map_err(|e| Refused::Final(failed("authenticate").caused_by(e)))?.success() {
+            let why = format!("the guest refuses the key of this run for `{user}`");
+            return Err(Refused::Final(failed("authenticate").caused_by(why)));
         }
         Ok(Self { handle })
     }
@@ -156,14 +175,28 @@ fn config() -> client::Config {
     }
 }
 
-struct PinnedHost {
-    expected: [u8; 32],
+/// Whether the server closed the connection without a word about why.
+fn turns_away(error: &russh::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error {
+        russh::Error::IO(e) => matches!(e.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof),
+        russh::Error::Disconnect | russh::Error::HUP => true,
+        _ => false,
+    }
 }
 
+struct PinnedHost {
+    expected: [u8; 32],
+    address: SocketAddr,
+}
+
+/// How a handshake failed.
 #[derive(Debug)]
 enum Refused {
-    WrongHost,
+    /// Another try may succeed.
     Ssh(russh::Error),
+    /// No other try will.
+    Final(Error),
 }
 
 impl From<russh::Error> for Refused {
@@ -176,10 +209,83 @@ impl client::Handler for PinnedHost {
     type Error = Refused;
 
     async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Refused> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = key else { return Err(Refused::WrongHost) };
-        match key.key_data().ed25519() {
-            Some(key) if key.0 == self.expected => Ok(true),
-            _ => Err(Refused::WrongHost),
+        let known = match key {
+            PublicKeyOrCertificate::PublicKey { key, .. } => key.key_data().ed25519(),
+            PublicKeyOrCertificate::Certificate(_) => None,
+        };
+        if known.is_some_and(|key| key.0 == self.expected) {
+            return Ok(true);
         }
+        let message = format!("the SSH server at {} has another host key than this run gave it", self.address);
+        Err(Refused::Final(Error::new(Kind::Connection, message)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use russh::{
+        keys::PrivateKey,
+        server::{self, Auth, VerifiedPublicKey, run_stream},
+    };
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Lets in whoever has the key of the run.
+    struct Door(Keys);
+
+    impl server::Handler for Door {
+        type Error = russh::Error;
+
+        async fn auth_publickey(&mut self, _: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
+            let known = key.public_key.to_openssh().is_ok_and(|line| line == self.0.authorized_key());
+            Ok(if known { Auth::Accept } else { Auth::reject() })
+        }
+    }
+
+    /// Serves one connection with the keys of a run, after it has turned away some.
+    async fn serve(listener: TcpListener, keys: Keys, turned_away: usize) {
+        for _ in 0..turned_away {
+            drop(listener.accept().await.unwrap());
+        }
+        let config = server::Config {
+            keys: vec![PrivateKey::from(keys.host())],
+            auth_rejection_time: Duration::ZERO,
+            ..server::Config::default()
+        };
+        let (stream, _) = listener.accept().await.unwrap();
+        let session = run_stream(Arc::new(config), stream, Door(keys)).await.unwrap();
+        // The client may have left before the session ends.
+        drop(session.await);
+    }
+
+    async fn open(server: &Keys, client: &Keys, turned_away: usize) -> Result<Connection, Error> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, server.clone(), turned_away));
+        let opened = Connection::open(address, "root", client).await;
+        server.abort();
+        opened
+    }
+
+    #[tokio::test]
+    async fn a_server_that_turns_clients_away_is_asked_again() {
+        let keys = Keys::generate().unwrap();
+        assert!(open(&keys, &keys, 3).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn another_host_key_is_refused() {
+        let (keys, others) = (Keys::generate().unwrap(), Keys::generate().unwrap());
+        let error = open(&others, &keys, 0).await.err().unwrap();
+        assert!(error.to_string().contains("has another host key than this run gave it"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_refused_key_is_said() {
+        let keys = Keys::generate().unwrap();
+        let stranger = keys.with_client_of(&Keys::generate().unwrap());
+        let error = open(&keys, &stranger, 0).await.err().unwrap();
+        assert!(error.to_string().contains("the guest refuses the key of this run for `root`"), "{error}");
     }
 }

@@ -43,6 +43,16 @@ impl Keys {
         self.host.public.0
     }
 
+    #[cfg(test)]
+    pub(super) fn host(&self) -> Ed25519Keypair {
+        self.host.clone()
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_client_of(&self, other: &Self) -> Self {
+        Self { host: self.host.clone(), client: other.client.clone() }
+    }
+
     pub(super) fn client(&self) -> Arc<PrivateKey> {
         self.client.clone()
     }
