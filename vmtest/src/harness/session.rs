@@ -10,7 +10,11 @@ use std::{
     io,
     panic::{AssertUnwindSafe, resume_unwind},
     path::Path,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -34,6 +38,8 @@ use crate::{
 
 /// A body that has not ended this long after its deadline blocks its thread: a dropped future ends at once.
 const BLOCKED_AFTER: Duration = Duration::from_secs(1);
+/// From the last look at the cancel flag to the run's start: a namespace, two runtimes, a directory and its journal.
+const PREPARED_WITHIN: Duration = Duration::from_secs(2);
 /// The longest that a teardown may take: every wait in it is bounded by less.
 const TEARDOWN_WITHIN: Duration = Duration::from_secs(15);
 /// After a signal the caller stays here until the process has ended, so that libtest does not start the next test.
@@ -70,18 +76,29 @@ impl Session {
     {
         let (tell, inbox) = mpsc::channel();
         let cancel = tell.clone();
-        // The caller is the only receiver; when it has gone there is nothing left to cancel.
-        let guard = signals::Guard::new(move || drop(cancel.send(Message::Cancelled)));
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let flag = cancelled.clone();
+        let guard = signals::Guard::new(move || {
+            flag.store(true, Ordering::SeqCst);
+            // The caller is the only receiver; when it has gone there is nothing left to cancel.
+            drop(cancel.send(Message::Cancelled));
+        });
         // libtest names its threads after the tests, and a panic's message begins with the thread's name.
         let name = thread::current().name().map_or_else(|| self.spec.name.clone(), str::to_owned);
-        let spawned = thread::Builder::new().name(name).spawn(move || cluster_thread(self, body, &tell));
+        let spawned = thread::Builder::new().name(name).spawn(move || cluster_thread(self, body, &cancelled, &tell));
         if let Err(e) = spawned {
             return End::Failed(format!("cannot start the cluster's thread: {e}"));
         }
         let (run, engine) = match inbox.recv() {
             Ok(Message::Started(run, engine)) => (run, engine),
             Ok(Message::Ended(end)) => return end,
-            Ok(Message::Cancelled) => return wait_for_signal(guard),
+            Ok(Message::Cancelled) => {
+                // Nothing is made any more by a thread that sees the flag; one that is past it says so in a moment.
+                if let Ok(Message::Started(run, engine)) = inbox.recv_timeout(PREPARED_WITHIN) {
+                    tear_down(run, &engine);
+                }
+                return wait_for_signal(guard);
+            }
             Err(mpsc::RecvError) => return End::Failed("the cluster's thread died".to_owned()),
         };
         let (end, cancelled) = match inbox.recv_timeout(run.plan.timeout + BLOCKED_AFTER) {
@@ -155,11 +172,11 @@ fn wait_for_signal(guard: signals::Guard) -> End {
     End::Failed("cancelled by a signal".to_owned())
 }
 
-fn cluster_thread<F>(session: Session, body: F, tell: &mpsc::Sender<Message>)
+fn cluster_thread<F>(session: Session, body: F, cancelled: &AtomicBool, tell: &mpsc::Sender<Message>)
 where
     F: AsyncFnOnce(Cluster) -> Result<(), String>,
 {
-    let (run, keys, bodies) = match prepare(session) {
+    let (run, keys, bodies) = match prepare(session, cancelled) {
         Ok((run, keys, engine, bodies)) => {
             if tell.send(Message::Started(run.clone(), engine)).is_err() {
                 return;
@@ -207,7 +224,7 @@ where
 type Prepared = (Arc<Run>, Arc<Keys>, Runtime, Runtime);
 
 /// Plans, enters a network namespace and makes everything that a run consists of before its first effect.
-fn prepare(session: Session) -> Result<Prepared, Error> {
+fn prepare(session: Session, cancelled: &AtomicBool) -> Result<Prepared, Error> {
     let Session { spec, observer } = session;
     let settings = Settings::get()?;
     let root = runs_root(settings.run.as_deref())?;
@@ -216,6 +233,10 @@ fn prepare(session: Session) -> Result<Prepared, Error> {
     let plan = plan::plan(&spec, &facts)?;
     let hypervisor = hypervisor.expect("a plan has a backend");
 
+    // Looking for what the plan needs may have taken minutes; from here on it is milliseconds.
+    if cancelled.load(Ordering::SeqCst) {
+        return Err(Error::new(Kind::Cancelled, "cancelled by a signal"));
+    }
     enter_new_namespace()?;
     let engine = runtime("vmtest-engine")?;
     let bodies = runtime("vmtest-body")?;
