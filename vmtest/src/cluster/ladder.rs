@@ -32,11 +32,7 @@ const BANNER_WITHIN: Duration = Duration::from_secs(2);
 /// # Errors
 /// How the machine ended, when it did; what the VMM's API refused.
 pub(super) async fn climb(run: &Run, member: &Member) -> Result<(), Error> {
-    tokio::select! {
-        biased;
-        error = member.died() => Err(error),
-        result = rungs(run, member) => result.map_err(|e| e.on_node(&member.plan.name)),
-    }
+    member.while_alive(rungs(run, member)).await
 }
 
 async fn rungs(run: &Run, member: &Member) -> Result<(), Error> {
@@ -62,9 +58,11 @@ async fn rungs(run: &Run, member: &Member) -> Result<(), Error> {
         sleep(KNOCK_EVERY).await;
     }
     reached(Rung::SshBanner);
-    let output = member.ssh.run("true", None).await?;
-    if !output.success() {
-        return Err(Error::new(Kind::Connection, format!("`true` failed over SSH: {}", output.stderr())));
+    let exec = member.ssh.exec(b"true".to_vec()).await?;
+    let status = exec.ended().await?;
+    if status.code != Some(0) {
+        let why = exec.output(status).stderr();
+        return Err(Error::new(Kind::Connection, format!("`true` failed over SSH: {why}")));
     }
     reached(Rung::SshAuthenticated);
     Ok(())

@@ -117,6 +117,18 @@ impl Member {
         shown(&self.console.tail(SHOWN_LINES))
     }
 
+    /// Does something that only a living machine can do; its end ends the wait at once, with the reason.
+    ///
+    /// # Errors
+    /// What the work said, or how the machine ended, with the node's name.
+    pub(crate) async fn while_alive<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            error = self.died() => Err(error),
+            result = work => result.map_err(|e| e.on_node(&self.plan.name)),
+        }
+    }
+
     /// Resolves when the machine has ended or can no longer answer. Cancel-safe.
     pub(crate) async fn died(&self) -> Error {
         self.fate_error(|_| true).await

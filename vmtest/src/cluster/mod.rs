@@ -8,10 +8,11 @@ mod provision;
 mod run;
 mod teardown;
 
+pub use crate::guest::ssh::Output;
 pub use handle::Cluster;
 pub(crate) use ladder::SSH_PORT;
 pub(crate) use member::Member;
-pub use node::{Node, Output, Sh};
+pub use node::{Exit, Lines, Node, Process, Sh, Spawn};
 pub(crate) use provision::provision;
 pub(crate) use run::Run;
 pub(crate) use teardown::{reconcile, teardown};

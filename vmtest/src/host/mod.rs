@@ -4,10 +4,12 @@ mod console;
 mod journal;
 mod keeper;
 mod process;
+mod random;
 mod run_dir;
 
 pub(crate) use console::{Anomaly, Console};
 pub(crate) use journal::{Effect, Entry, Journal};
 pub(crate) use keeper::{Keeper, SpawnRequest};
 pub(crate) use process::{Process, ProcessId};
+pub(crate) use random::random;
 pub(crate) use run_dir::{RunDir, runs_root};

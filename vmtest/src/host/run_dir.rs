@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::random;
 use crate::error::{Error, Kind};
 
 /// The name of the lock in a run directory.
@@ -136,9 +137,7 @@ fn open_lock(dir: &Path, create: bool) -> io::Result<File> {
 
 /// Eight hexadecimal digits: short, because socket paths are, and enough for the runs of one user.
 fn random_id() -> io::Result<String> {
-    let mut bytes = [0; 4];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(format!("{:08x}", u32::from_ne_bytes(bytes)))
+    Ok(format!("{:08x}", u32::from_ne_bytes(random()?)))
 }
 
 fn is_id(name: &str) -> bool {

@@ -24,12 +24,12 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 /// The readiness ladder, before scaling: the slowest guest that we know, a systemd Debian, takes 11 s under emulation.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much slower a guest is under emulation: kernels boot 3 to 4 times slower than with KVM.
-const EMULATION_SCALE: u32 = 4;
+const EMULATION_SCALE: f64 = 4.0;
 /// virtio-blk disks beyond this run out of the letters that people can read in `/dev/vd?`.
 const MAX_FIXTURES: usize = 23;
 
 /// Everything that will be done for one cluster; what `provision` carries out and what the evidence keeps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// The test's path.
     pub name: String,
@@ -45,6 +45,15 @@ pub struct Plan {
     pub timeout: Duration,
     /// Limit for the readiness ladder, scaled; never above `timeout`.
     pub boot_timeout: Duration,
+    /// What every limit of the test's author is multiplied by: the backend's share and the setting's.
+    pub timeout_scale: f64,
+}
+
+impl Plan {
+    /// A limit of the test's author, as it holds on this backend.
+    pub fn scaled(&self, limit: Duration) -> Duration {
+        limit.mul_f64(self.timeout_scale)
+    }
 }
 
 /// Decides everything that can be decided before anything is touched.
@@ -79,8 +88,8 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
         .collect();
     problems.into_result(&spec.name)?;
     let backend = backend.expect("a missing backend is a problem, and problems returned above");
-    let scale = if backend.emulated { EMULATION_SCALE } else { 1 };
-    let scaled = |limit: Duration| (limit * scale).mul_f64(facts.timeout_scale);
+    let timeout_scale = facts.timeout_scale * if backend.emulated { EMULATION_SCALE } else { 1.0 };
+    let scaled = |limit: Duration| limit.mul_f64(timeout_scale);
     let timeout = scaled(spec.timeout.unwrap_or(DEFAULT_TIMEOUT));
     let (nodes, base_initramfs) = nodes.into_iter().unzip();
     Ok(Plan {
@@ -91,6 +100,7 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
         base_initramfs,
         timeout,
         boot_timeout: timeout.min(scaled(BOOT_TIMEOUT)),
+        timeout_scale,
     })
 }
 

@@ -1,15 +1,9 @@
 //! One connection, which runs one command at a time.
 
-use std::{
-    borrow::Cow,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use russh::{
-    ChannelMsg, Preferred, cipher,
+    Preferred, cipher,
     client::{self, Handle},
     compression, kex,
     keys::{Algorithm, PrivateKeyWithHashAlg, PublicKeyOrCertificate},
@@ -18,11 +12,12 @@ use russh::{
 
 use tokio::time::{sleep, timeout};
 
-use super::{Keys, Output, output::Captured};
+use super::{
+    Keys,
+    exec::{Exec, Pump},
+};
 use crate::error::{Error, Kind};
 
-/// Extended data of this kind is standard error (RFC 4254, 5.2).
-const STDERR: u32 = 1;
 /// A key exchange and a public-key authentication take 60 ms on a host and under a second under emulation.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(20);
 
@@ -86,76 +81,14 @@ impl Connection {
         self.handle.is_closed()
     }
 
-    /// Runs one command to its end.
+    /// Starts one command. The pump must be run until the command has ended, and nothing else be started before.
     ///
     /// # Errors
-    /// `Before` when the command has certainly not begun, `During` when it may have.
-    pub(super) async fn run(&self, command: &str, stdin: Option<&[u8]>) -> Result<Output, Broken> {
-        let began = Instant::now();
-        let mut channel = self.handle.channel_open_session().await.map_err(Broken::Before)?;
-        channel.exec(true, command).await.map_err(Broken::Before)?;
-        let lost = |why: String| {
-            let seconds = began.elapsed().as_secs_f64();
-            Broken::During(Error::new(
-                Kind::Connection,
-                format!("the connection broke after {seconds:.1} s of `{command}`: {why}"),
-            ))
-        };
-        let writer = channel.make_writer();
-        let feed = async {
-            if let Some(stdin) = stdin {
-                let mut writer = writer;
-                // A command that ends before it has read its input is no error of ours.
-                drop(tokio::io::AsyncWriteExt::write_all(&mut writer, stdin).await);
-                drop(tokio::io::AsyncWriteExt::shutdown(&mut writer).await);
-            }
-            std::future::pending::<()>().await;
-        };
-        let (mut stdout, mut stderr) = (Captured::default(), Captured::default());
-        let (mut code, mut signal) = (None, None);
-        let pump = async {
-            while let Some(message) = channel.wait().await {
-                let kept = match message {
-                    ChannelMsg::Data { data } => stdout.push(&data),
-                    ChannelMsg::ExtendedData { data, ext: STDERR } => stderr.push(&data),
-                    ChannelMsg::ExitStatus { exit_status } => {
-                        code = Some(exit_status.cast_signed());
-                        Ok(())
-                    }
-                    ChannelMsg::ExitSignal { signal_name, .. } => {
-                        signal = Some(signal_of(&signal_name));
-                        Ok(())
-                    }
-                    ChannelMsg::Failure => return Err("the server refused to run it".to_owned()),
-                    // The exit status may come after the end of the output, so only the close ends the command.
-                    ChannelMsg::Close => break,
-                    _ => Ok(()),
-                };
-                kept.map_err(|e| format!("cannot keep its output: {e}"))?;
-            }
-            Ok(())
-        };
-        tokio::select! {
-            pumped = pump => pumped.map_err(lost)?,
-            () = feed => {}
-        }
-        if code.is_none() && signal.is_none() {
-            return Err(lost("it ended without an exit status".to_owned()));
-        }
-        Ok(Output { stdout, stderr, code, signal, elapsed: began.elapsed() })
-    }
-}
-
-/// How a command could not be run to its end.
-pub(super) enum Broken {
-    Before(russh::Error),
-    During(Error),
-}
-
-fn signal_of(signal: &russh::Sig) -> String {
-    match signal {
-        russh::Sig::Custom(name) => name.clone(),
-        known => format!("{known:?}"),
+    /// When the command has certainly not begun.
+    pub(super) async fn start(&self, command: Vec<u8>) -> Result<(Exec, Pump), russh::Error> {
+        let (reader, writer) = self.handle.channel_open_session().await?.split();
+        writer.exec(true, command).await?;
+        Ok(Exec::new(reader, writer))
     }
 }
 

@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 
 use russh::keys::{PrivateKey, ssh_key::private::Ed25519Keypair};
 
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    host::random,
+};
 
 /// A key for the hosts and one for the client, made for one run and thrown away with it.
 #[derive(Clone)]
@@ -59,9 +62,7 @@ impl Keys {
 }
 
 fn keypair() -> Result<Ed25519Keypair, Error> {
-    let mut seed = [0; 32];
-    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| Error::new(Kind::Host, "cannot make SSH keys").caused_by(e))?;
+    let seed = random().map_err(|e| Error::new(Kind::Host, "cannot make SSH keys").caused_by(e))?;
     Ok(Ed25519Keypair::from_seed(&seed))
 }
 

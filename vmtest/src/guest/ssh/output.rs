@@ -1,16 +1,6 @@
 //! What a command printed and how it ended.
 
-use std::{
-    borrow::Cow,
-    fs::File,
-    io::{self, Write},
-    os::unix::fs::FileExt,
-    sync::Arc,
-    time::Duration,
-};
-
-/// What one stream keeps in memory; the rest goes to a file, so that a gigabyte of output costs no memory.
-const IN_MEMORY: usize = 1 << 20;
+use std::{borrow::Cow, fs::File, os::unix::fs::FileExt, sync::Arc, time::Duration};
 
 /// What a command printed and how it ended. Standard output, standard error and exit code are apart.
 #[derive(Debug, Clone)]
@@ -64,35 +54,24 @@ impl Output {
     }
 }
 
-/// One stream of a command.
+/// One stream of a command that has ended.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Captured {
     memory: Vec<u8>,
-    /// What came after the memory was full, and its length.
-    file: Option<(Arc<File>, usize)>,
+    /// What did not fit: a file, and from where to where it holds what came.
+    file: Option<(Arc<File>, u64, u64)>,
 }
 
 impl Captured {
-    pub(super) fn push(&mut self, data: &[u8]) -> io::Result<()> {
-        let room = if self.file.is_some() { 0 } else { IN_MEMORY.saturating_sub(self.memory.len()) };
-        let (first, rest) = data.split_at(room.min(data.len()));
-        self.memory.extend_from_slice(first);
-        if !rest.is_empty() {
-            let (file, len) = match &mut self.file {
-                Some(file) => file,
-                none => none.insert((Arc::new(tempfile::tempfile()?), 0)),
-            };
-            (&mut &**file).write_all(rest)?;
-            *len += rest.len();
-        }
-        Ok(())
+    pub(super) fn new(memory: Vec<u8>, file: Option<(Arc<File>, u64, u64)>) -> Self {
+        Self { memory, file }
     }
 
-    fn bytes(&self) -> Cow<'_, [u8]> {
-        let Some((file, len)) = &self.file else { return Cow::Borrowed(&self.memory) };
+    pub(super) fn bytes(&self) -> Cow<'_, [u8]> {
+        let Some((file, start, end)) = &self.file else { return Cow::Borrowed(&self.memory) };
         let mut all = self.memory.clone();
-        all.resize(self.memory.len() + len, 0);
-        match file.read_exact_at(&mut all[self.memory.len()..], 0) {
+        all.resize(self.memory.len() + usize::try_from(end - start).unwrap_or_default(), 0);
+        match file.read_exact_at(&mut all[self.memory.len()..], *start) {
             Ok(()) => Cow::Owned(all),
             // An unnamed file of our own on a disk that fails: what was kept in memory is all there is.
             Err(_) => Cow::Borrowed(&self.memory),
@@ -101,20 +80,5 @@ impl Captured {
 
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes()).trim().to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_does_not_fit_into_memory_is_kept_all_the_same() {
-        let data: Vec<u8> = (0..3 << 20).map(|i: u32| (i % 251) as u8).collect();
-        let mut captured = Captured::default();
-        data.chunks(32 << 10).for_each(|chunk| captured.push(chunk).unwrap());
-        assert_eq!(captured.memory.len(), IN_MEMORY);
-        assert_eq!(*captured.bytes(), *data);
-        assert_eq!(*captured.clone().bytes(), *data);
     }
 }

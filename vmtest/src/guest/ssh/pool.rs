@@ -12,13 +12,13 @@ use tokio::{
     net::TcpStream,
     runtime::Handle,
     sync::{Semaphore, oneshot},
-    task::AbortHandle,
     time::timeout,
 };
 
 use super::{
-    Keys, Output,
-    connection::{Broken, Connection},
+    Keys,
+    connection::Connection,
+    exec::{Exec, Pump},
 };
 use crate::error::{Error, Kind};
 
@@ -71,21 +71,26 @@ impl Ssh {
         timeout(BANNER_WITHIN, read).await?
     }
 
-    /// Runs a command line; a non-zero exit is a result. May be awaited on any executor.
+    /// Starts a command on a connection of its own; it runs until it ends, whether anybody waits for that or not. May be
+    /// awaited on any executor.
     ///
-    /// Cancel-safe: a dropped future closes the command's connection.
+    /// Not cancel-safe: a dropped future may leave the command running; [`crate::guest::Leash`] is for that.
     ///
     /// # Errors
-    /// [`Kind::Connection`].
-    pub(crate) async fn run(&self, command: &str, stdin: Option<Vec<u8>>) -> Result<Output, Error> {
+    /// [`Kind::Connection`] when it has certainly not begun.
+    pub(crate) async fn exec(&self, command: Vec<u8>) -> Result<Exec, Error> {
         let (tell, answer) = oneshot::channel();
-        let (pool, command) = (self.pool.clone(), command.to_owned());
-        let work = async move {
+        let pool = self.pool.clone();
+        self.engine().spawn(async move {
             // Whoever asked may have gone.
-            drop(tell.send(pool.run(&command, stdin.as_deref()).await));
-        };
-        let _abort = AbortOnDrop(self.pool.engine.spawn(work).abort_handle());
+            drop(tell.send(pool.exec(command).await));
+        });
         answer.await.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the cluster is being torn down")))
+    }
+
+    /// The runtime on which all work happens.
+    pub(crate) fn engine(&self) -> &Handle {
+        &self.pool.engine
     }
 
     /// Closes the idle connections.
@@ -95,25 +100,30 @@ impl Ssh {
 }
 
 impl Pool {
-    async fn run(&self, command: &str, stdin: Option<&[u8]>) -> Result<Output, Error> {
+    async fn exec(self: Arc<Self>, command: Vec<u8>) -> Result<Exec, Error> {
         // An idle connection may have died unnoticed with a reboot; a fresh one may not.
         while let Some(connection) = self.take_idle() {
-            match connection.run(command, stdin).await {
-                Err(Broken::Before(_)) => {}
-                Err(Broken::During(e)) => return Err(e),
-                Ok(output) => return Ok(self.give_back(connection, output)),
+            if let Ok((exec, pump)) = connection.start(command.clone()).await {
+                self.clone().drive(connection, pump);
+                return Ok(exec);
             }
         }
         let permit = self.handshakes.acquire().await.expect("the semaphore is never closed");
         let connection = Connection::open(self.address, &self.user, &self.keys).await?;
         drop(permit);
-        match connection.run(command, stdin).await {
-            Ok(output) => Ok(self.give_back(connection, output)),
-            Err(Broken::During(e)) => Err(e),
-            Err(Broken::Before(e)) => {
-                Err(Error::new(Kind::Connection, format!("cannot begin `{command}` over SSH")).caused_by(e))
+        let failed = |e| Error::new(Kind::Connection, "cannot begin a command over SSH").caused_by(e);
+        let (exec, pump) = connection.start(command).await.map_err(failed)?;
+        self.drive(connection, pump);
+        Ok(exec)
+    }
+
+    /// Takes what a command prints, and the connection back when it has ended.
+    fn drive(self: Arc<Self>, connection: Connection, pump: Pump) {
+        self.engine.clone().spawn(async move {
+            if pump.run().await {
+                self.idle().push(connection);
             }
-        }
+        });
     }
 
     fn take_idle(&self) -> Option<Connection> {
@@ -122,20 +132,7 @@ impl Pool {
         idle.pop()
     }
 
-    fn give_back(&self, connection: Connection, output: Output) -> Output {
-        self.idle().push(connection);
-        output
-    }
-
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

@@ -81,7 +81,8 @@ fn a_plan_decides_every_name_and_address() {
           "boot_timeout": {
             "secs": 120,
             "nanos": 0
-          }
+          },
+          "timeout_scale": 4.0
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&plan).unwrap());
 }
