@@ -18,6 +18,18 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// A failure with this message, at a line that was noted before.
+    pub(crate) fn at(message: impl fmt::Display, at: &'static Location<'static>) -> Self {
+        Self { at, ..Self::msg(message) }
+    }
+
+    /// The error that it was made from, if that is one of this type.
+    pub fn cause<E: StdError + 'static>(&self) -> Option<&E> {
+        self.cause.downcast_ref()
+    }
+}
+
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for Failure {
     #[track_caller]
     fn from(cause: E) -> Self {

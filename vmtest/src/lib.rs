@@ -28,10 +28,11 @@ pub mod harness;
 pub mod plan;
 pub mod spec;
 
-pub use cluster::{Cluster, Node};
+pub use cluster::{Cluster, Condition, Node};
 pub use error::{Error, Kind, Phase};
 pub use failure::Failure;
-pub use harness::{ClusterBuilder, FromCluster, Param};
+pub use guest::eventually;
+pub use harness::{ClusterBuilder, FromCluster, Param, StartedCluster};
 pub use vmtest_macros::{test, vm_test};
 
 /// What a test's body returns; `?` takes any error.
@@ -39,7 +40,9 @@ pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
 
 /// What a test file imports.
 pub mod prelude {
-    pub use crate::{Cluster, Error, Failure, Node, Result, spec::NodeSpec, vm_test};
+    pub use std::time::Duration;
+
+    pub use crate::{Cluster, Condition, Error, Failure, Node, Result, eventually, spec::NodeSpec, vm_test};
 }
 
 #[doc(hidden)]

@@ -1,6 +1,8 @@
 //! The handle to a whole cluster.
 
-use std::sync::Arc;
+use std::{panic::resume_unwind, sync::Arc};
+
+use tokio::{runtime::Handle, task::spawn_blocking};
 
 use super::{node::Node, run::Run};
 use crate::{
@@ -44,5 +46,45 @@ impl Cluster {
     /// The run's id, the name of its run directory.
     pub fn id(&self) -> &str {
         self.run.dir.id()
+    }
+
+    /// Runs this in the network of whoever started the test: for a database on the host's loopback, a registry. It gets
+    /// a thread of its own, so it may block.
+    ///
+    /// ```no_run
+    /// # use vmtest::prelude::*;
+    /// # async fn body(cluster: Cluster) -> Result {
+    /// let page = cluster.outside(async || std::net::TcpStream::connect("127.0.0.1:8080")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// With the panic of what it runs.
+    pub async fn outside<T: Send + 'static>(&self, work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
+        on_a_thread_of(&self.run.outside, work).await
+    }
+
+    /// Runs this inside the cluster's network, where the body of a test is anyway: for a cluster that was
+    /// [started](crate::ClusterBuilder::start) from code. It gets a thread of its own, so it may block.
+    ///
+    /// # Panics
+    /// With the panic of what it runs.
+    pub async fn enter<T: Send + 'static>(&self, work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
+        on_a_thread_of(&self.run.engine, work).await
+    }
+}
+
+/// Runs this on a new thread that belongs to a thread of the runtime: a thread is in the network of its parent.
+async fn on_a_thread_of<T: Send + 'static>(runtime: &Handle, work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
+    let handle = runtime.clone();
+    let nested = runtime.spawn(async move { spawn_blocking(move || handle.block_on(work())).await });
+    match nested.await.flatten() {
+        Ok(value) => value,
+        Err(e) => match e.try_into_panic() {
+            Ok(payload) => resume_unwind(payload),
+            // The runtime is shut down with the cluster: whoever waits is dropped as well.
+            Err(_) => std::future::pending().await,
+        },
     }
 }

@@ -12,7 +12,7 @@ pub use crate::guest::ssh::Output;
 pub use handle::Cluster;
 pub(crate) use ladder::SSH_PORT;
 pub(crate) use member::Member;
-pub use node::{Exit, Lines, Node, Process, Sh, Spawn};
+pub use node::{Condition, ConsoleLines, Exit, Forward, Lines, Node, Process, Running, Sh, Spawn, Wait};
 pub(crate) use provision::provision;
 pub(crate) use run::Run;
 pub(crate) use teardown::{reconcile, teardown};

@@ -29,6 +29,8 @@ pub(crate) struct Run {
     pub(crate) keeper: Keeper,
     /// The runtime, inside the cluster's network, on which all work of the framework happens.
     pub(crate) engine: Handle,
+    /// A runtime in the network of the test's caller.
+    pub(crate) outside: Handle,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
     pub(crate) members: Vec<Arc<Member>>,
     pub(crate) links: OnceCell<Links>,

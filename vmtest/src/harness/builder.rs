@@ -1,6 +1,16 @@
 //! The macro without the macro.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    ops::Deref,
+    panic::resume_unwind,
+    path::PathBuf,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
 
 use super::{
     session::{End, Session},
@@ -12,6 +22,9 @@ use crate::{
     failure::Failure,
     spec::{ClusterSpec, NodeSpec},
 };
+
+/// The limit of a cluster that has none.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Asks for a cluster in code. Setters never fail: conflicts are found together when it runs.
 #[derive(Clone)]
@@ -80,10 +93,92 @@ impl ClusterBuilder {
     /// With the body's own panic.
     pub fn run<R: Verdict>(self, body: impl AsyncFnOnce(Cluster) -> R + Send + 'static) -> Result<(), Failure> {
         let session = Session { spec: self.spec, observer: self.observer };
-        match session.run(async move |cluster| body(cluster).await.into_result()) {
-            End::Passed => Ok(()),
-            End::Failed(message) => Err(Failure::msg(message)),
-            End::Panicked(payload) => std::panic::resume_unwind(payload),
+        session.run(async move |cluster| body(cluster).await.into_result()).into_result()
+    }
+
+    /// Makes the cluster and returns once all machines answer. It lives until it is torn down or dropped, unless a
+    /// [timeout](Self::timeout) is set. Cancel-safe: dropped, it removes what it has made.
+    ///
+    /// The caller stays in its own network: calls such as [`sh`](crate::Node::sh), [`write`](crate::Node::write) and
+    /// [`forward`](crate::Node::forward) work from there, and [`enter`](Cluster::enter) runs code inside.
+    ///
+    /// ```no_run
+    /// # use vmtest::prelude::*;
+    /// # async fn main_of_a_tool() -> Result {
+    /// let cluster = Cluster::builder().node(NodeSpec::new("web")).start().await?;
+    /// cluster.node("web")?.sh("httpd -h /srv").await?;
+    /// let page = cluster.node("web")?.forward(80).await?;
+    /// println!("http://{}", page.address());
+    /// cluster.teardown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn start(mut self) -> Result<StartedCluster, Failure> {
+        self.spec.timeout.get_or_insert(FOR_EVER);
+        let session = Session { spec: self.spec, observer: self.observer };
+        let (tell, ready) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<Infallible>();
+        let work = move || {
+            session.run(async move |cluster| {
+                // Whoever started it may have gone; then `stopped` resolves at once.
+                drop(tell.send(cluster));
+                drop(stopped.await);
+                Ok(())
+            })
+        };
+        let thread = thread::Builder::new().name("vmtest-cluster".into()).spawn(work)?;
+        match ready.await {
+            Ok(cluster) => Ok(StartedCluster { cluster, stop: Some(stop), thread: Some(thread) }),
+            Err(_) => Err(ended(thread).expect_err("a body that has not begun cannot have passed")),
         }
     }
+}
+
+/// A cluster that was started from code; see [`ClusterBuilder::start`]. Dropped, it is torn down, which blocks for a
+/// moment.
+#[derive(Debug)]
+pub struct StartedCluster {
+    cluster: Cluster,
+    /// Dropped to end the body.
+    stop: Option<oneshot::Sender<Infallible>>,
+    thread: Option<JoinHandle<End>>,
+}
+
+impl StartedCluster {
+    /// Removes everything.
+    ///
+    /// # Errors
+    /// What has ended it before, a guest's panic for example, or what is left on the host.
+    pub async fn teardown(mut self) -> Result<(), Failure> {
+        self.stop.take();
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let (tell, done) = oneshot::channel();
+        // Joining blocks, and the caller's executor may have one thread only.
+        thread::Builder::new().name("vmtest-join".into()).spawn(move || drop(tell.send(ended(thread))))?;
+        done.await?
+    }
+}
+
+impl Deref for StartedCluster {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl Drop for StartedCluster {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(Err(failure)) = self.thread.take().map(ended) {
+            tracing::error!("a dropped cluster: {failure}");
+        }
+    }
+}
+
+fn ended(thread: JoinHandle<End>) -> Result<(), Failure> {
+    thread.join().unwrap_or_else(|payload| resume_unwind(payload)).into_result()
 }

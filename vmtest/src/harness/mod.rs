@@ -10,7 +10,7 @@ mod settings;
 mod signals;
 mod verdict;
 
-pub use builder::ClusterBuilder;
+pub use builder::{ClusterBuilder, StartedCluster};
 pub use case::{Parameter, Setting, TestCase, run};
 pub use context::Context;
 pub use extract::{FromCluster, Param};

@@ -21,7 +21,7 @@ use std::{
 
 use futures_util::FutureExt;
 use once_cell::sync::OnceCell;
-use tokio::runtime::{self, Runtime};
+use tokio::runtime::{self, Handle, Runtime};
 
 use super::{facts::gather, settings::Settings, signals};
 use crate::{
@@ -29,7 +29,10 @@ use crate::{
     error::{Error, Kind, Phase},
     evidence::{Event, Observer},
     failure::Failure,
-    guest::ssh::{Keys, Ssh},
+    guest::{
+        scale_timeouts,
+        ssh::{Keys, Ssh},
+    },
     host::{Journal, Keeper, RunDir, runs_root},
     net::enter_new_namespace,
     plan,
@@ -52,6 +55,7 @@ pub(super) struct Session {
 }
 
 /// How it ended.
+#[derive(Debug)]
 pub(super) enum End {
     /// The body returned success and nothing was left.
     Passed,
@@ -59,6 +63,13 @@ pub(super) enum End {
     Failed(String),
     /// The body panicked; its message has been printed.
     Panicked(Box<dyn Any + Send>),
+}
+
+/// What the cluster's thread is told by the caller.
+struct Caller {
+    cancelled: Arc<AtomicBool>,
+    /// A runtime in the caller's network.
+    outside: Handle,
 }
 
 enum Message {
@@ -74,18 +85,32 @@ impl Session {
     where
         F: AsyncFnOnce(Cluster) -> Result<(), String> + Send + 'static,
     {
+        // Made here, because its threads are in the network of whoever makes it.
+        let outside = match runtime("vmtest-outside", || {}) {
+            Ok(outside) => outside,
+            Err(e) => return End::Failed(e.to_string()),
+        };
+        let end = self.run_beside(body, outside.handle().clone());
+        outside.shutdown_background();
+        end
+    }
+
+    fn run_beside<F>(self, body: F, outside: Handle) -> End
+    where
+        F: AsyncFnOnce(Cluster) -> Result<(), String> + Send + 'static,
+    {
         let (tell, inbox) = mpsc::channel();
         let cancel = tell.clone();
         let cancelled = Arc::new(AtomicBool::new(false));
-        let flag = cancelled.clone();
+        let caller = Caller { cancelled: cancelled.clone(), outside };
         let guard = signals::Guard::new(move || {
-            flag.store(true, Ordering::SeqCst);
+            cancelled.store(true, Ordering::SeqCst);
             // The caller is the only receiver; when it has gone there is nothing left to cancel.
             drop(cancel.send(Message::Cancelled));
         });
         // libtest names its threads after the tests, and a panic's message begins with the thread's name.
         let name = thread::current().name().map_or_else(|| self.spec.name.clone(), str::to_owned);
-        let spawned = thread::Builder::new().name(name).spawn(move || cluster_thread(self, body, &cancelled, &tell));
+        let spawned = thread::Builder::new().name(name).spawn(move || cluster_thread(self, body, caller, &tell));
         if let Err(e) = spawned {
             return End::Failed(format!("cannot start the cluster's thread: {e}"));
         }
@@ -123,6 +148,18 @@ impl Session {
 }
 
 impl End {
+    /// The same as a result, for callers that are no tests.
+    ///
+    /// # Panics
+    /// With the body's own panic.
+    pub(super) fn into_result(self) -> Result<(), Failure> {
+        match self {
+            Self::Passed => Ok(()),
+            Self::Failed(message) => Err(Failure::msg(message)),
+            Self::Panicked(payload) => resume_unwind(payload),
+        }
+    }
+
     fn and_left(self, left: Vec<String>) -> Self {
         if left.is_empty() {
             return self;
@@ -172,11 +209,11 @@ fn wait_for_signal(guard: signals::Guard) -> End {
     End::Failed("cancelled by a signal".to_owned())
 }
 
-fn cluster_thread<F>(session: Session, body: F, cancelled: &AtomicBool, tell: &mpsc::Sender<Message>)
+fn cluster_thread<F>(session: Session, body: F, caller: Caller, tell: &mpsc::Sender<Message>)
 where
     F: AsyncFnOnce(Cluster) -> Result<(), String>,
 {
-    let (run, keys, bodies) = match prepare(session, cancelled) {
+    let (run, keys, bodies) = match prepare(session, caller) {
         Ok((run, keys, engine, bodies)) => {
             if tell.send(Message::Started(run.clone(), engine)).is_err() {
                 return;
@@ -224,7 +261,7 @@ where
 type Prepared = (Arc<Run>, Arc<Keys>, Runtime, Runtime);
 
 /// Plans, enters a network namespace and makes everything that a run consists of before its first effect.
-fn prepare(session: Session, cancelled: &AtomicBool) -> Result<Prepared, Error> {
+fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     let Session { spec, observer } = session;
     let settings = Settings::get()?;
     let root = runs_root(settings.run.as_deref())?;
@@ -234,12 +271,14 @@ fn prepare(session: Session, cancelled: &AtomicBool) -> Result<Prepared, Error> 
     let hypervisor = hypervisor.expect("a plan has a backend");
 
     // Looking for what the plan needs may have taken minutes; from here on it is milliseconds.
-    if cancelled.load(Ordering::SeqCst) {
+    if caller.cancelled.load(Ordering::SeqCst) {
         return Err(Error::new(Kind::Cancelled, "cancelled by a signal"));
     }
     enter_new_namespace()?;
-    let engine = runtime("vmtest-engine")?;
-    let bodies = runtime("vmtest-body")?;
+    let engine = runtime("vmtest-engine", || {})?;
+    let scale = plan.timeout_scale;
+    let bodies = runtime("vmtest-body", move || scale_timeouts(scale))?;
+    scale_timeouts(scale);
     let keys = Arc::new(Keys::generate()?);
     let keeper = Keeper::start()?;
     let dir = RunDir::create(&root)?;
@@ -256,6 +295,7 @@ fn prepare(session: Session, cancelled: &AtomicBool) -> Result<Prepared, Error> 
         journal,
         keeper,
         engine: engine.handle().clone(),
+        outside: caller.outside,
         hypervisor,
         links: OnceCell::new(),
         started,
@@ -297,10 +337,11 @@ fn reconcile_once(root: &Path) -> Result<(), Error> {
     .map(drop)
 }
 
-/// A runtime whose threads are in the network namespace of the calling one.
-fn runtime(name: &str) -> Result<Runtime, Error> {
-    let build = runtime::Builder::new_multi_thread().worker_threads(2).thread_name(name).enable_all().build();
-    build.map_err(|e| Error::new(Kind::Host, "cannot start a runtime").caused_by(e))
+/// A runtime whose threads are in the network namespace of the calling one, and begin with this.
+fn runtime(name: &str, begin: impl Fn() + Send + Sync + 'static) -> Result<Runtime, Error> {
+    let mut builder = runtime::Builder::new_multi_thread();
+    let built = builder.worker_threads(2).thread_name(name).on_thread_start(begin).enable_all().build();
+    built.map_err(|e| Error::new(Kind::Host, "cannot start a runtime").caused_by(e))
 }
 
 fn timed_out(run: &Run) -> String {

@@ -44,7 +44,7 @@ pub(crate) struct Console {
 
 #[derive(Debug, Clone, Default)]
 struct State {
-    spoke: bool,
+    lines: u64,
     anomaly: Option<Anomaly>,
 }
 
@@ -84,7 +84,18 @@ impl Console {
     /// Waits until the guest's kernel has printed something. Cancel-safe.
     pub(crate) async fn spoke(&self) {
         // The sender is a field of `self`, so the wait cannot fail.
-        drop(self.state.subscribe().wait_for(|state| state.spoke).await);
+        drop(self.state.subscribe().wait_for(|state| state.lines > 0).await);
+    }
+
+    /// Waits for a line that comes after this call. Cancel-safe.
+    pub(crate) fn more(&self) -> impl Future<Output = ()> + use<> {
+        let mut states = self.state.subscribe();
+        async move {
+            // The sender is gone when the machine is forgotten; then nothing more will come.
+            if states.changed().await.is_err() {
+                std::future::pending().await
+            }
+        }
     }
 
     /// Waits until the console shows that the machine will not answer. Cancel-safe.
@@ -130,13 +141,11 @@ impl Console {
         }
         lines.push_back(line);
         drop(lines);
-        self.state.send_if_modified(|state| {
-            let first = !state.spoke || (anomaly.is_some() && state.anomaly.is_none());
-            state.spoke = true;
+        self.state.send_modify(|state| {
+            state.lines += 1;
             if state.anomaly.is_none() {
                 state.anomaly = anomaly;
             }
-            first
         });
     }
 

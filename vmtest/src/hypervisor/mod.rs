@@ -20,6 +20,9 @@ use crate::{
 /// The names that `VMTEST_BACKEND` and `backend = ".."` take, beside `auto`.
 pub(crate) const NAMES: &[&str] = &["qemu"];
 
+/// The file in a node's folder that receives the serial console from its first byte.
+pub(crate) const CONSOLE: &str = "console.log";
+
 /// A program that runs machines.
 pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {
     /// Its name in settings and attributes.

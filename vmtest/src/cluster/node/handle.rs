@@ -39,11 +39,6 @@ impl Node {
         &self.member.plan.mac
     }
 
-    /// The last lines of the serial console, at most 200.
-    pub fn console(&self) -> Vec<String> {
-        self.member.console.tail(usize::MAX)
-    }
-
     /// Runs a command line in the guest's shell, as root. Await the result; see [`Sh`].
     ///
     /// ```no_run

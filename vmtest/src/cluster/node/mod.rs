@@ -1,10 +1,16 @@
 //! The handle to one machine, and what can be asked of it.
 
+mod console;
 mod files;
 mod handle;
+mod ports;
 mod process;
 mod sh;
+mod waits;
 
+pub use console::ConsoleLines;
 pub use handle::Node;
+pub use ports::Forward;
 pub use process::{Exit, Lines, Process, Spawn};
-pub use sh::Sh;
+pub use sh::{Running, Sh};
+pub use waits::{Condition, Wait};

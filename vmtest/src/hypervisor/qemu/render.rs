@@ -2,7 +2,7 @@
 
 use super::Accelerator;
 use crate::{
-    hypervisor::{LaunchPlan, ListeningSocket},
+    hypervisor::{CONSOLE, LaunchPlan, ListeningSocket},
     plan::{DiskPlan, NodePlan},
 };
 
@@ -26,7 +26,7 @@ pub(super) fn render(node: &NodePlan, program: &str, accelerator: Accelerator) -
     args.pair("-display", "none").pair("-machine", "q35").pair("-accel", accel).pair("-cpu", cpu);
     args.pair("-smp", node.cpus.to_string()).pair("-m", format!("{}M", node.memory >> 20));
     args.pair("-kernel", &node.kernel).pair("-initrd", &node.initramfs).pair("-append", &node.cmdline);
-    args.pair("-chardev", "file,id=console,path=console.log,append=on").pair("-serial", "chardev:console");
+    args.pair("-chardev", format!("file,id=console,path={CONSOLE},append=on")).pair("-serial", "chardev:console");
     args.pair("-chardev", format!("socket,id=qmp,fd={QMP_FD},server=on,wait=off"));
     args.pair("-mon", "chardev=qmp,mode=control");
     for (index, disk) in node.disks.iter().enumerate() {
@@ -40,7 +40,7 @@ pub(super) fn render(node: &NodePlan, program: &str, accelerator: Accelerator) -
         program: program.to_owned(),
         args: args.0,
         sockets: vec![ListeningSocket { path: QMP_SOCKET.into(), fd: QMP_FD }],
-        console: "console.log".into(),
+        console: CONSOLE.into(),
         log: "vmm.log".into(),
     }
 }
