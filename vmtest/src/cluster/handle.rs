@@ -13,7 +13,7 @@ use crate::{
 /// All machines of a test. Clones are handles to the same cluster.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    run: Arc<Run>,
+    pub(super) run: Arc<Run>,
 }
 
 impl Cluster {
@@ -23,7 +23,7 @@ impl Cluster {
 
     /// All machines, in the order of their addresses.
     pub fn nodes(&self) -> Vec<Node> {
-        self.run.members.iter().map(|member| Node::new(self.run.clone(), member.clone())).collect()
+        self.run.members().into_iter().map(|member| Node::new(self.run.clone(), member)).collect()
     }
 
     /// The machine of this name.
@@ -31,9 +31,10 @@ impl Cluster {
     /// # Errors
     /// [`Kind::Spec`], with the names that there are.
     pub fn node(&self, name: &str) -> Result<Node, Error> {
-        let found = self.run.members.iter().find(|member| member.plan.name == name);
+        let members = self.run.members();
+        let found = members.iter().find(|member| member.plan.name == name);
         found.map(|member| Node::new(self.run.clone(), member.clone())).ok_or_else(|| {
-            let names: Vec<_> = self.run.members.iter().map(|member| member.plan.name.as_str()).collect();
+            let names: Vec<_> = members.iter().map(|member| member.plan.name.as_str()).collect();
             Error::new(Kind::Spec, format!("there is no node `{name}`: the cluster has {}", names.join(", ")))
         })
     }

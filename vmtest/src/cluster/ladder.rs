@@ -32,7 +32,7 @@ const BANNER_WITHIN: Duration = Duration::from_secs(2);
 /// # Errors
 /// How the machine ended, when it did; what the VMM's API refused.
 pub(super) async fn climb(run: &Run, member: &Member) -> Result<(), Error> {
-    member.while_alive(rungs(run, member)).await
+    member.during_boot(rungs(run, member)).await
 }
 
 async fn rungs(run: &Run, member: &Member) -> Result<(), Error> {
@@ -46,8 +46,7 @@ async fn rungs(run: &Run, member: &Member) -> Result<(), Error> {
     if !machine.running().await? {
         return Err(Error::new(Kind::Host, "the VMM has not started its virtual CPUs"));
     }
-    // A second climb would find it set; there is none before a reboot, which makes a new machine.
-    drop(member.machine.set(machine));
+    member.set_machine(machine);
     reached(Rung::ApiAnswers);
     member.console.spoke().await;
     reached(Rung::KernelSpeaks);

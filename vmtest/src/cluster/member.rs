@@ -1,13 +1,14 @@
 //! One machine of a run, as the framework sees it.
 
 use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
+use super::power::{Action, State};
 use crate::{
     error::{Error, Kind},
     evidence::Rung,
@@ -17,6 +18,9 @@ use crate::{
     plan::NodePlan,
 };
 
+/// An init gives its processes two seconds between its signals and the end of the machine; a connection that breaks is
+/// explained by that end if it comes within this.
+const GOES_DOWN_WITHIN: Duration = Duration::from_secs(3);
 /// How many of the last console lines an error shows.
 const SHOWN_LINES: usize = 40;
 /// How many lines an error shows of a panic: a call trace with its registers has about 45.
@@ -24,45 +28,123 @@ const SHOWN_PANIC_LINES: usize = 80;
 /// After a panic the VMM ends within 0.15 s; where the kernel was told not to reboot, waiting longer brings nothing.
 const PANIC_LINES_WITHIN: Duration = Duration::from_millis(500);
 
-/// A machine's state that outlives every handle to it.
+/// A machine's state that outlives every handle to it, and every boot of it.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) plan: NodePlan,
+    /// The initramfs of its image, to which its own facts are appended.
+    pub(crate) base_initramfs: PathBuf,
     /// The node's folder, the VMM's working directory.
     pub(crate) dir: PathBuf,
     pub(crate) console: Console,
     pub(crate) ssh: Ssh,
-    /// The VMM's API, held open from the moment it answers.
-    pub(crate) machine: OnceLock<Box<dyn Machine>>,
+    /// Held by whoever changes the machine's power; what is done to it is done one after the other.
+    pub(crate) power: tokio::sync::Mutex<()>,
     started: Instant,
+    life: watch::Sender<Life>,
+    /// What the end of the VMM shall mean, when it is asked for by us.
+    intent: Mutex<Option<Action>>,
+    vmm: Mutex<Vmm>,
     rungs: Mutex<Vec<(Rung, Duration)>>,
-    fate: watch::Sender<Option<Fate>>,
+}
+
+/// The VMM of the current boot.
+#[derive(Debug, Default)]
+struct Vmm {
+    process: Option<Arc<Process>>,
+    /// Its API, held open from the moment it answers.
+    machine: Option<Arc<dyn Machine>>,
+}
+
+/// One boot of a machine.
+#[derive(Debug, Clone)]
+struct Life {
+    number: u32,
+    state: State,
+    fate: Option<Fate>,
 }
 
 /// How a machine ended.
 #[derive(Debug, Clone)]
-struct Fate {
-    how: String,
-    anomaly: Option<Anomaly>,
-    at: Duration,
+pub(crate) struct Fate {
+    pub(crate) how: String,
+    pub(crate) anomaly: Option<Anomaly>,
+    pub(crate) at: Duration,
 }
 
 impl Member {
-    pub(crate) fn new(plan: NodePlan, dir: PathBuf, ssh: Ssh, started: Instant) -> Self {
+    pub(crate) fn new(plan: NodePlan, base_initramfs: PathBuf, dir: PathBuf, ssh: Ssh, started: Instant) -> Self {
         Self {
             plan,
+            base_initramfs,
             dir,
             console: Console::new(),
             ssh,
-            machine: OnceLock::new(),
+            power: tokio::sync::Mutex::default(),
             started,
+            life: watch::Sender::new(Life { number: 0, state: State::Booting, fate: None }),
+            intent: Mutex::default(),
+            vmm: Mutex::default(),
             rungs: Mutex::default(),
-            fate: watch::Sender::new(None),
         }
     }
 
-    /// Follows console and process to the machine's end, and tells everybody who waits for it.
-    pub(crate) async fn attend(self: Arc<Self>, process: Process, console: PathBuf) {
+    pub(crate) fn state(&self) -> State {
+        self.life.borrow().state
+    }
+
+    pub(crate) fn set_state(&self, state: State) {
+        self.life.send_modify(|life| life.state = state);
+    }
+
+    /// A VMM is about to be started for it.
+    pub(crate) fn begin_life(&self) {
+        lock(&self.rungs).clear();
+        *lock(&self.vmm) = Vmm::default();
+        *lock(&self.intent) = None;
+        self.console.begin();
+        self.ssh.close();
+        self.life.send_modify(|life| *life = Life { number: life.number + 1, state: State::Booting, fate: None });
+    }
+
+    /// Its VMM has ended and will not be started again by itself.
+    pub(crate) fn end(&self, fate: Fate) {
+        self.ssh.close();
+        self.life.send_modify(|life| (life.state, life.fate) = (State::Off, Some(fate)));
+    }
+
+    /// A boot that failed for another reason than the machine's own end.
+    pub(crate) fn fail(&self, why: &Error) {
+        let fate = Fate { how: format!("could not be booted: {why}"), anomaly: None, at: self.started.elapsed() };
+        self.end(fate);
+    }
+
+    pub(crate) fn intend(&self, action: Option<Action>) {
+        *lock(&self.intent) = action;
+    }
+
+    pub(crate) fn intent(&self) -> Option<Action> {
+        *lock(&self.intent)
+    }
+
+    pub(crate) fn set_process(&self, process: Arc<Process>) {
+        lock(&self.vmm).process = Some(process);
+    }
+
+    pub(crate) fn process(&self) -> Option<Arc<Process>> {
+        lock(&self.vmm).process.clone()
+    }
+
+    pub(crate) fn set_machine(&self, machine: Arc<dyn Machine>) {
+        lock(&self.vmm).machine = Some(machine);
+    }
+
+    pub(crate) fn machine(&self) -> Option<Arc<dyn Machine>> {
+        lock(&self.vmm).machine.clone()
+    }
+
+    /// Follows console and process to the end of the VMM.
+    pub(crate) async fn attend(&self, process: &Process, console: &Path) -> Fate {
         let ended = async {
             match process.ended().await {
                 Ok(ended) => format!("ended with {ended}"),
@@ -71,7 +153,7 @@ impl Member {
         };
         tokio::pin!(ended);
         let follow = async {
-            if let Err(e) = self.console.follow(&console).await {
+            if let Err(e) = self.console.follow(console).await {
                 tracing::warn!("cannot follow {}: {e}", console.display());
             }
             std::future::pending::<()>().await;
@@ -80,28 +162,27 @@ impl Member {
             how = &mut ended => how,
             () = follow => unreachable!("following never ends by itself"),
             _ = self.console.anomaly() => {
-                let after = tokio::time::timeout(PANIC_LINES_WITHIN, &mut ended).await;
+                let after = timeout(PANIC_LINES_WITHIN, &mut ended).await;
                 after.unwrap_or_else(|_| "still runs".to_owned())
             }
         };
-        self.console.read_rest(&console);
-        let fate = Fate { how, anomaly: self.console.seen_anomaly(), at: self.started.elapsed() };
-        self.fate.send_replace(Some(fate));
+        self.console.catch_up(console);
+        Fate { how, anomaly: self.console.seen_anomaly(), at: self.started.elapsed() }
     }
 
     pub(crate) fn reached(&self, rung: Rung, after: Duration) {
-        self.rungs.lock().unwrap_or_else(PoisonError::into_inner).push((rung, after));
+        lock(&self.rungs).push((rung, after));
     }
 
     /// The first rung that has not been reached, `None` for a machine that is ready.
     pub(crate) fn waits_for(&self) -> Option<Rung> {
-        let reached = self.rungs.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let reached = lock(&self.rungs).len();
         Rung::ALL.get(reached).copied()
     }
 
     /// The rungs reached so far with the time each took.
     pub(crate) fn climbed(&self) -> String {
-        let rungs = self.rungs.lock().unwrap_or_else(PoisonError::into_inner);
+        let rungs = lock(&self.rungs);
         let mut before = Duration::ZERO;
         let took = rungs.iter().map(|(rung, at)| {
             let took = at.saturating_sub(before);
@@ -112,44 +193,106 @@ impl Member {
         if took.is_empty() { "nothing yet".to_owned() } else { took.join(", ") }
     }
 
+    /// What it waits for and what it has reached, for an error; `None` for a machine that is ready.
+    pub(crate) fn not_ready(&self) -> Option<String> {
+        let (rung, name, climbed) = (self.waits_for()?, &self.plan.name, self.climbed());
+        Some(format!("node `{name}` waits for `{rung}` after: {climbed}{}", self.console_tail()))
+    }
+
     /// The last console lines, indented for an error.
     pub(crate) fn console_tail(&self) -> String {
         shown(&self.console.tail(SHOWN_LINES))
     }
 
-    /// Does something that only a living machine can do; its end ends the wait at once, with the reason.
+    /// Does something that only a machine that answers can do: waits until it is booted, and ends at once, with the
+    /// reason, when it dies.
     ///
     /// # Errors
     /// What the work said, or how the machine ended, with the node's name.
     pub(crate) async fn while_alive<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        tokio::select! {
+        let booted = self.wait_for(|life| life.state != State::Booting).await;
+        let result = tokio::select! {
             biased;
-            error = self.died() => Err(error),
-            result = work => result.map_err(|e| e.on_node(&self.plan.name)),
-        }
+            error = self.lost(booted.number) => Err(error),
+            result = work => match result {
+                // A guest that goes down closes its connections first.
+                Err(e) if e.kind() == Kind::Connection => {
+                    Err(timeout(GOES_DOWN_WITHIN, self.lost(booted.number)).await.unwrap_or(e))
+                }
+                result => result,
+            },
+        };
+        result.map_err(|e| e.on_node(&self.plan.name))
     }
 
-    /// Resolves when the machine has ended or can no longer answer. Cancel-safe.
+    /// Does something while the VMM of the current boot runs.
+    ///
+    /// # Errors
+    /// What the work said, or how the machine ended, with the node's name.
+    pub(crate) async fn during_boot<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let number = self.life.borrow().number;
+        let result = tokio::select! {
+            biased;
+            error = self.lost(number) => Err(error),
+            result = work => result,
+        };
+        result.map_err(|e| e.on_node(&self.plan.name))
+    }
+
+    /// Resolves when the machine is off. Cancel-safe.
     pub(crate) async fn died(&self) -> Error {
-        self.fate_error(|_| true).await
+        let life = self.wait_for(|life| matches!(life.state, State::Off | State::Removed)).await;
+        self.describe(&life)
     }
 
-    /// Resolves when the machine's kernel has panicked. Cancel-safe.
+    /// Resolves when its kernel has panicked. Cancel-safe.
     pub(crate) async fn panicked(&self) -> Error {
-        self.fate_error(|fate| matches!(fate.anomaly, Some(Anomaly::Panic(_)))).await
+        let panicked = |fate: &Fate| matches!(fate.anomaly, Some(Anomaly::Panic(_)));
+        let life = self.wait_for(|life| life.fate.as_ref().is_some_and(panicked)).await;
+        self.describe(&life)
     }
 
-    async fn fate_error(&self, of: impl Fn(&Fate) -> bool) -> Error {
-        let mut fates = self.fate.subscribe();
+    /// Resolves when the boot of this number is over. Cancel-safe.
+    pub(crate) async fn lost(&self, number: u32) -> Error {
+        let over = |life: &Life| life.number != number || matches!(life.state, State::Off | State::Removed);
+        let life = self.wait_for(over).await;
+        self.describe(&life)
+    }
+
+    /// The number of the current boot, from 1.
+    pub(crate) fn boot(&self) -> u32 {
+        self.life.borrow().number
+    }
+
+    /// Resolves when it runs in a later boot than this.
+    ///
+    /// # Errors
+    /// How it ended instead.
+    pub(crate) async fn running_after(&self, number: u32) -> Result<(), Error> {
+        let over = |life: &Life| (life.number > number && life.state != State::Booting) || life.state == State::Off;
+        let life = self.wait_for(over).await;
+        if life.state == State::Running { Ok(()) } else { Err(self.describe(&life)) }
+    }
+
+    async fn wait_for(&self, of: impl Fn(&Life) -> bool) -> Life {
+        let mut lives = self.life.subscribe();
         // The sender is a field of `self`, so the wait cannot fail.
-        let fate = fates.wait_for(|fate| fate.as_ref().is_some_and(&of)).await.ok().and_then(|fate| fate.clone());
-        match fate {
-            Some(fate) => self.describe(&fate),
+        let life = lives.wait_for(of).await.ok().map(|life| life.clone());
+        match life {
+            Some(life) => life,
             None => std::future::pending().await,
         }
     }
 
-    fn describe(&self, fate: &Fate) -> Error {
+    fn describe(&self, life: &Life) -> Error {
+        let name = &self.plan.name;
+        if life.state == State::Removed {
+            return Error::new(Kind::MachineDied, "the machine was removed from the cluster").on_node(name);
+        }
+        let Some(fate) = &life.fate else {
+            // No machine has died, so that `eventually` tries again.
+            return Error::new(Kind::Connection, "the machine was rebooted meanwhile").on_node(name);
+        };
         let at = fate.at.as_secs_f64();
         let (kind, what) = match &fate.anomaly {
             Some(Anomaly::Panic(line)) => {
@@ -179,4 +322,8 @@ fn shown(lines: &[String]) -> String {
         return "\n  the console is empty".to_owned();
     }
     format!("\n  last console lines:\n    {}", lines.join("\n    "))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,23 +3,31 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use futures_util::future::select_all;
 use once_cell::sync::OnceCell;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinSet};
 
-use super::member::Member;
+use super::{ladder::SSH_PORT, member::Member};
 use crate::{
     error::Error,
     evidence::{Event, Observer},
+    guest::ssh::{Keys, Ssh},
     host::{Journal, Keeper, RunDir},
     hypervisor::Hypervisor,
     net::Links,
-    plan::Plan,
+    plan::{NodePlan, Plan},
+    spec::NodeSpec,
 };
+
+/// Plans machines that join later, beside these others and from this index on: for each, the plan and the initramfs of
+/// its image.
+pub(crate) type Planner =
+    Box<dyn Fn(&[NodeSpec], &[NodePlan], usize) -> Result<Vec<(NodePlan, String)>, Error> + Send + Sync>;
 
 /// One cluster: what was planned and what holds it. Shared by all handles; nothing depends on when it is dropped.
 pub(crate) struct Run {
@@ -32,7 +40,15 @@ pub(crate) struct Run {
     /// A runtime in the network of the test's caller.
     pub(crate) outside: Handle,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
-    pub(crate) members: Vec<Arc<Member>>,
+    /// In the order of their addresses; late ones come at the end, removed ones go.
+    pub(crate) members: RwLock<Vec<Arc<Member>>>,
+    pub(crate) keys: Arc<Keys>,
+    /// Plans machines that join later.
+    pub(crate) planner: Planner,
+    /// Held while machines are planned that join: how many there have ever been, beyond those of the plan.
+    pub(crate) joining: tokio::sync::Mutex<usize>,
+    /// What the framework does beside the body, to be stopped before anything is removed.
+    pub(crate) tasks: Mutex<JoinSet<()>>,
     pub(crate) links: OnceCell<Links>,
     pub(crate) started: Instant,
     pub(crate) observer: Option<Observer>,
@@ -59,11 +75,53 @@ impl Run {
         self.started.elapsed()
     }
 
+    /// The machines of now.
+    pub(crate) fn members(&self) -> Vec<Arc<Member>> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Addresses and names of the machines of now.
+    pub(crate) fn hosts(&self) -> Vec<(String, String)> {
+        self.members().iter().map(|member| (member.plan.ip.to_string(), member.plan.name.clone())).collect()
+    }
+
+    /// A machine that is planned and not yet made.
+    pub(crate) fn new_member(&self, plan: NodePlan, base_initramfs: PathBuf) -> Arc<Member> {
+        let address = (plan.ip, SSH_PORT).into();
+        let ssh = Ssh::new(address, "root", self.keys.clone(), self.engine.clone());
+        let dir = self.dir.path().join(&plan.name);
+        Arc::new(Member::new(plan, base_initramfs, dir, ssh, self.started))
+    }
+
+    /// These machines belong to the cluster from now on.
+    pub(crate) fn join(&self, members: Vec<Arc<Member>>) {
+        self.members.write().unwrap_or_else(PoisonError::into_inner).extend(members);
+    }
+
+    /// This machine does not any more.
+    pub(crate) fn leave(&self, name: &str) {
+        self.members.write().unwrap_or_else(PoisonError::into_inner).retain(|member| member.plan.name != name);
+    }
+
+    /// Does this on the engine; a teardown stops it.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(work, &self.engine);
+    }
+
+    /// Stops what the framework does beside the body, and waits until it is stopped.
+    pub(crate) async fn stop_tasks(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
+    }
+
     /// Resolves when a guest's kernel has panicked, with the error that says so. Pending for ever otherwise.
     pub(crate) async fn panicked(&self) -> Error {
-        if self.members.is_empty() {
+        let members = self.members();
+        if members.is_empty() {
             return std::future::pending().await;
         }
-        select_all(self.members.iter().map(|member| Box::pin(member.panicked()))).await.0
+        select_all(members.iter().map(|member| Box::pin(member.panicked()))).await.0
     }
 }

@@ -25,9 +25,10 @@ const DEATH_WITHIN: Duration = Duration::from_secs(10);
 /// The result names what could not be removed; those records stay in the journal, for the next reconcile.
 pub(crate) async fn teardown(run: &Run) -> Vec<String> {
     let began = Instant::now();
-    for member in &run.members {
-        member.ssh.close().await;
-    }
+    // From here on nothing new is made.
+    run.stop_tasks().await;
+    run.keeper.close().await;
+    run.members().iter().for_each(|member| member.ssh.close());
     let mut left = undo_all(&run.journal, run.dir.path(), run.links.get()).await;
     left.extend(end_strays(run).await);
     left.extend(leaked_links(run).await);
@@ -114,7 +115,8 @@ async fn end_strays(run: &Run) -> Vec<String> {
 
 async fn leaked_links(run: &Run) -> Vec<String> {
     let Some(links) = run.links.get() else { return Vec::new() };
-    let ours = |name: &str| name == run.plan.network.bridge || run.plan.nodes.iter().any(|node| node.tap == name);
+    let members = run.members();
+    let ours = |name: &str| name == run.plan.network.bridge || members.iter().any(|member| member.plan.tap == name);
     match links.names().await {
         Ok(names) => {
             names.into_iter().filter(|(_, name)| ours(name)).map(|(_, name)| format!("link `{name}`")).collect()

@@ -102,12 +102,12 @@ mod tests {
 
     #[tokio::test]
     async fn it_says_what_it_waited_for_and_the_last_error() {
-        let line = line!() + 1;
-        let failure =
-            eventually("it works", Duration::from_millis(50), async || Err::<(), _>("broken")).await.unwrap_err();
+        let broken = async || Err::<(), _>("broken");
+        let (line, waiting) = (line!(), eventually("it works", Duration::from_millis(50), broken));
+        let failure = waiting.await.unwrap_err();
         let text = format!("{failure:?}");
         assert!(text.starts_with("waited 0.1 s in vain until it works: 1 attempts, last: broken"), "{text}");
-        assert!(text.ends_with(&format!("eventually.rs:{line}:23")), "{text}");
+        assert!(text.ends_with(&format!("eventually.rs:{line}:41")), "{text}");
     }
 
     #[tokio::test]

@@ -3,19 +3,18 @@
 use vmtest_images::{GuestConfig, HostKey, Interface, Mount};
 
 use super::ssh::Keys;
-use crate::plan::Plan;
+use crate::plan::{NetworkPlan, NodePlan};
 
-/// The facts of the node at this position.
-pub(crate) fn config(plan: &Plan, index: usize, keys: &Keys) -> GuestConfig {
-    let node = &plan.nodes[index];
+/// The facts of this node, in a cluster whose machines have these addresses and names.
+pub(crate) fn config(node: &NodePlan, network: &NetworkPlan, hosts: &[(String, String)], keys: &Keys) -> GuestConfig {
     GuestConfig {
         hostname: node.name.clone(),
         interfaces: vec![Interface {
             mac: node.mac.clone(),
-            address: format!("{}/{}", node.ip, plan.network.prefix),
-            gateway: Some(plan.network.gateway.to_string()),
+            address: format!("{}/{}", node.ip, network.prefix),
+            gateway: Some(network.gateway.to_string()),
         }],
-        hosts: plan.nodes.iter().map(|other| (other.ip.to_string(), other.name.clone())).collect(),
+        hosts: hosts.to_vec(),
         authorized_key: keys.authorized_key(),
         host_key: HostKey { private: keys.host_seed(), public: keys.host_public() },
         mounts: node.disks.iter().map(|disk| Mount { label: disk.label.clone(), at: disk.at.clone() }).collect(),

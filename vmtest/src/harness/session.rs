@@ -11,7 +11,7 @@ use std::{
     panic::{AssertUnwindSafe, resume_unwind},
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, RwLock,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -21,18 +21,18 @@ use std::{
 
 use futures_util::FutureExt;
 use once_cell::sync::OnceCell;
-use tokio::runtime::{self, Handle, Runtime};
+use tokio::{
+    runtime::{self, Handle, Runtime},
+    sync::oneshot,
+};
 
 use super::{facts::gather, settings::Settings, signals};
 use crate::{
-    cluster::{Cluster, Member, Run, SSH_PORT, provision, reconcile, teardown},
+    cluster::{Cluster, Member, Planner, Run, provision, reconcile, teardown},
     error::{Error, Kind, Phase},
     evidence::{Event, Observer},
     failure::Failure,
-    guest::{
-        scale_timeouts,
-        ssh::{Keys, Ssh},
-    },
+    guest::{scale_timeouts, ssh::Keys},
     host::{Journal, Keeper, RunDir, runs_root},
     net::enter_new_namespace,
     plan,
@@ -213,12 +213,12 @@ fn cluster_thread<F>(session: Session, body: F, caller: Caller, tell: &mpsc::Sen
 where
     F: AsyncFnOnce(Cluster) -> Result<(), String>,
 {
-    let (run, keys, bodies) = match prepare(session, caller) {
-        Ok((run, keys, engine, bodies)) => {
+    let (run, bodies) = match prepare(session, caller) {
+        Ok((run, engine, bodies)) => {
             if tell.send(Message::Started(run.clone(), engine)).is_err() {
                 return;
             }
-            (run, keys, bodies)
+            (run, bodies)
         }
         Err(e) => return drop(tell.send(Message::Ended(End::Failed(e.to_string())))),
     };
@@ -226,7 +226,7 @@ where
         tokio::select! {
             biased;
             error = run.panicked() => End::Failed(error.to_string()),
-            end = live(&run, keys, body) => end,
+            end = live(&run, body) => end,
             () = tokio::time::sleep(run.plan.timeout.saturating_sub(run.elapsed())) => End::Failed(timed_out(&run)),
         }
     });
@@ -235,18 +235,18 @@ where
     drop(tell.send(Message::Ended(end)));
 }
 
-async fn live<F>(run: &Arc<Run>, keys: Arc<Keys>, body: F) -> End
+async fn live<F>(run: &Arc<Run>, body: F) -> End
 where
     F: AsyncFnOnce(Cluster) -> Result<(), String>,
 {
-    let provisioned = {
-        let run = run.clone();
-        run.engine.clone().spawn(async move { provision(&run, &keys).await })
-    };
+    let (tell, provisioned) = oneshot::channel();
+    let made = run.clone();
+    // Whoever waits has gone when the test is over before its body began.
+    run.spawn(async move { drop(tell.send(provision(&made).await)) });
     match provisioned.await {
         Ok(Ok(())) => {}
         Ok(Err(e)) => return End::Failed(e.to_string()),
-        Err(e) => return End::Failed(format!("provisioning panicked: {e}")),
+        Err(_) => return End::Failed("provisioning was stopped".to_owned()),
     }
     match AssertUnwindSafe(body(Cluster::new(run.clone()))).catch_unwind().await {
         Ok(Ok(())) => End::Passed,
@@ -258,7 +258,7 @@ where
     }
 }
 
-type Prepared = (Arc<Run>, Arc<Keys>, Runtime, Runtime);
+type Prepared = (Arc<Run>, Runtime, Runtime);
 
 /// Plans, enters a network namespace and makes everything that a run consists of before its first effect.
 fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
@@ -285,12 +285,12 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     // A directory without a journal is nobody's; what keeps it from being removed is why there is no journal.
     let journal = Journal::create(dir.path(), &plan.name).inspect_err(|_| drop(dir.remove()))?;
     let started = Instant::now();
-    let member = |node: &plan::NodePlan| {
-        let ssh = Ssh::new((node.ip, SSH_PORT).into(), "root", keys.clone(), engine.handle().clone());
-        Arc::new(Member::new(node.clone(), dir.path().join(&node.name), ssh, started))
-    };
     let run = Run {
-        members: plan.nodes.iter().map(member).collect(),
+        members: RwLock::default(),
+        keys,
+        planner: planner(spec, settings, observer.clone()),
+        tasks: Mutex::default(),
+        joining: tokio::sync::Mutex::default(),
         dir,
         journal,
         keeper,
@@ -302,12 +302,14 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
         observer,
         plan,
     };
+    let nodes = run.plan.nodes.iter().zip(&run.plan.base_initramfs);
+    run.join(nodes.map(|(node, base)| run.new_member(node.clone(), base.into())).collect());
     run.emit(&Event::Planned {
         run: run.dir.id().to_owned(),
         nodes: run.plan.nodes.iter().map(|node| node.name.clone()).collect(),
         backend: run.hypervisor.describe(),
     });
-    Ok((Arc::new(run), keys, engine, bodies))
+    Ok((Arc::new(run), engine, bodies))
 }
 
 /// Removes what killed runs left; live ones are never touched. The result names what could not be removed.
@@ -346,10 +348,17 @@ fn runtime(name: &str, begin: impl Fn() + Send + Sync + 'static) -> Result<Runti
 
 fn timed_out(run: &Run) -> String {
     let seconds = run.plan.timeout.as_secs_f64();
-    let waiting: Vec<_> = run
-        .members
-        .iter()
-        .filter_map(|member| Some(format!("\n  node `{}` waits for `{}`", member.plan.name, member.waits_for()?)))
-        .collect();
-    format!("the test has not ended within its timeout of {seconds:.1} s{}", waiting.concat())
+    let waiting =
+        |member: &Arc<Member>| Some(format!("\n  node `{}` waits for `{}`", member.plan.name, member.waits_for()?));
+    let waiting: String = run.members().iter().filter_map(waiting).collect();
+    format!("the test has not ended within its timeout of {seconds:.1} s{waiting}")
+}
+
+/// Plans machines that join the test's own later, with its defaults.
+fn planner(spec: ClusterSpec, settings: &'static Settings, observer: Option<Observer>) -> Planner {
+    Box::new(move |nodes, others, first| {
+        let spec = ClusterSpec { nodes: nodes.to_vec(), ..spec.clone() };
+        let (facts, _) = gather(&spec, settings, observer.as_ref());
+        plan::plan_more(&spec, &facts, others, first)
+    })
 }

@@ -3,9 +3,10 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, Read},
+    io,
+    os::unix::fs::FileExt,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
@@ -40,6 +41,7 @@ pub(crate) enum Anomaly {
 pub(crate) struct Console {
     state: watch::Sender<State>,
     lines: Mutex<VecDeque<String>>,
+    reader: Mutex<Reader>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -50,10 +52,10 @@ struct State {
 
 impl Console {
     pub(crate) fn new() -> Self {
-        Self { state: watch::Sender::new(State::default()), lines: Mutex::default() }
+        Self { state: watch::Sender::new(State::default()), lines: Mutex::default(), reader: Mutex::default() }
     }
 
-    /// Follows the file, which must exist, until dropped. Cancel-safe.
+    /// Follows the file, which must exist, until dropped; begins where the last look ended. Cancel-safe.
     ///
     /// # Errors
     /// When the file cannot be read or watched.
@@ -62,9 +64,9 @@ impl Console {
         inotify::add_watch(&inotify, path, WatchFlags::MODIFY)?;
         let inotify = watch_readable(inotify)?;
         let mut events = [0; EVENT_BUFFER];
-        let mut reader = Reader { file: File::open(path)?, partial: Vec::new() };
+        let file = File::open(path)?;
         loop {
-            reader.drain(self)?;
+            self.read(&file)?;
             let mut ready = inotify.readable().await?;
             // What the events say does not matter, only that there were some.
             while rustix::io::read(inotify.get_ref(), &mut events).is_ok_and(|read| read > 0) {}
@@ -72,12 +74,43 @@ impl Console {
         }
     }
 
-    /// Reads what the file holds, once; for a machine that has ended. Lines already known are not added again.
-    pub(crate) fn read_rest(&self, path: &Path) {
-        let Ok(text) = std::fs::read(path) else { return };
-        self.lock().clear();
-        for line in text.split(|&c| c == b'\n').filter(|line| !line.is_empty()) {
-            self.add(line);
+    /// Reads what has come since the last look, once: for a machine that has ended.
+    pub(crate) fn catch_up(&self, path: &Path) {
+        let read = File::open(path).and_then(|file| self.read(&file));
+        if let Err(e) = read {
+            tracing::warn!("cannot read {}: {e}", path.display());
+        }
+        // A last line without an end.
+        let partial = std::mem::take(&mut lock(&self.reader).partial);
+        if !partial.is_empty() {
+            self.add(&partial);
+        }
+    }
+
+    /// A new boot begins: what the console has shown says nothing about it.
+    pub(crate) fn begin(&self) {
+        self.state.send_modify(|state| *state = State::default());
+    }
+
+    fn read(&self, file: &File) -> io::Result<()> {
+        let mut reader = lock(&self.reader);
+        let Reader { position, partial } = &mut *reader;
+        let mut buffer = [0; 16 << 10];
+        loop {
+            let n = file.read_at(&mut buffer, *position)?;
+            if n == 0 {
+                return Ok(());
+            }
+            *position += n as u64;
+            for &byte in &buffer[..n] {
+                if byte == b'\n' || partial.len() == MAX_LINE {
+                    self.add(partial);
+                    partial.clear();
+                }
+                if byte != b'\n' {
+                    partial.push(byte);
+                }
+            }
         }
     }
 
@@ -117,13 +150,13 @@ impl Console {
 
     /// The last lines, at most this many.
     pub(crate) fn tail(&self, count: usize) -> Vec<String> {
-        let lines = self.lock();
+        let lines = lock(&self.lines);
         lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect()
     }
 
     /// The panic with the lines that lead to it and all that follow it, oldest first; at most this many.
     pub(crate) fn panic(&self, count: usize) -> Vec<String> {
-        let lines = self.lock();
+        let lines = lock(&self.lines);
         let first = lines.iter().position(|line| line.contains(KERNEL_PANIC)).unwrap_or_default();
         lines.iter().skip(first.saturating_sub(LINES_BEFORE_PANIC)).take(count).cloned().collect()
     }
@@ -135,7 +168,7 @@ impl Console {
         } else {
             line.split_once(GUEST_FAILED).map(|(_, why)| Anomaly::GuestFailed(why.to_owned()))
         };
-        let mut lines = self.lock();
+        let mut lines = lock(&self.lines);
         if lines.len() == KEPT_LINES {
             lines.pop_front();
         }
@@ -148,36 +181,18 @@ impl Console {
             }
         });
     }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<String>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
+/// How far the file has been read.
+#[derive(Debug, Default)]
 struct Reader {
-    file: File,
+    position: u64,
+    /// The beginning of a line whose end has not come yet.
     partial: Vec<u8>,
 }
 
-impl Reader {
-    fn drain(&mut self, console: &Console) -> io::Result<()> {
-        let mut buffer = [0; 16 << 10];
-        loop {
-            let n = self.file.read(&mut buffer)?;
-            if n == 0 {
-                return Ok(());
-            }
-            for &byte in &buffer[..n] {
-                if byte == b'\n' || self.partial.len() == MAX_LINE {
-                    console.add(&self.partial);
-                    self.partial.clear();
-                }
-                if byte != b'\n' {
-                    self.partial.push(byte);
-                }
-            }
-        }
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -200,7 +215,7 @@ mod tests {
         };
         let anomaly = tokio::select! { a = write => a, e = console.follow(&path) => panic!("{e:?}") };
         assert_eq!(anomaly, Anomaly::Panic("[ 1.0] Kernel panic - not syncing: VFS".into()));
-        console.read_rest(&path);
+        console.catch_up(&path);
         assert_eq!(console.tail(2), ["[ 1.0] Kernel panic - not syncing: VFS", "end"]);
         assert_eq!(console.panic(2), ["booting", "[ 1.0] Kernel panic - not syncing: VFS"]);
     }

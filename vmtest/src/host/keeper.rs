@@ -37,7 +37,11 @@ pub(crate) struct SpawnRequest {
     pub(crate) fds: Vec<(OwnedFd, i32)>,
 }
 
-type Order = (SpawnRequest, oneshot::Sender<io::Result<(OwnedFd, ProcessId)>>);
+enum Order {
+    Spawn(SpawnRequest, oneshot::Sender<io::Result<(OwnedFd, ProcessId)>>),
+    /// Spawn nothing any more.
+    Close(oneshot::Sender<()>),
+}
 
 /// One long-lived thread of a cluster that spawns its VMMs and lives until all are gone.
 ///
@@ -61,10 +65,19 @@ impl Keeper {
             if tell_tid.send(nix::unistd::gettid().as_raw()).is_err() {
                 return;
             }
-            for (request, reply) in inbox {
-                // Whoever asked may have been cancelled; the journal's intent is then undone by teardown, which kills
-                // all children of this thread that it does not know.
-                drop(reply.send(spawn(request)));
+            let mut open = true;
+            for order in inbox {
+                match order {
+                    // Whoever asked may have been cancelled; the journal's intent is then undone by teardown, which
+                    // kills all children of this thread that it does not know.
+                    Order::Spawn(request, reply) if open => drop(reply.send(spawn(request))),
+                    Order::Spawn(_, reply) => drop(reply.send(Err(io::Error::other("the cluster is being torn down")))),
+                    Order::Close(reply) => {
+                        open = false;
+                        // Whoever asked may have gone.
+                        _ = reply.send(());
+                    }
+                }
             }
         };
         let failed = |e: io::Error| Error::new(Kind::Host, "cannot start the keeper thread").caused_by(e);
@@ -81,8 +94,17 @@ impl Keeper {
     /// What `fork` or `exec` said.
     pub(crate) async fn spawn(&self, request: SpawnRequest) -> io::Result<(OwnedFd, ProcessId)> {
         let (reply, answer) = oneshot::channel();
-        self.orders.send((request, reply)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        self.orders.send(Order::Spawn(request, reply)).map_err(|_| io::ErrorKind::BrokenPipe)?;
         answer.await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?
+    }
+
+    /// From the moment that this resolves, no child is spawned any more.
+    pub(crate) async fn close(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.orders.send(Order::Close(reply)).is_ok() {
+            // A keeper that has died spawns nothing either.
+            drop(answer.await);
+        }
     }
 
     /// The pids of the children that the keeper has now, zombies included.

@@ -80,7 +80,19 @@ impl Process {
     /// # Errors
     /// When the process is not ours to kill.
     pub(crate) fn kill(&self) -> io::Result<()> {
-        match pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL) {
+        self.send(Signal::KILL)
+    }
+
+    /// Sends SIGTERM. A process that is gone already is no error.
+    ///
+    /// # Errors
+    /// When the process is not ours to end.
+    pub(crate) fn terminate(&self) -> io::Result<()> {
+        self.send(Signal::TERM)
+    }
+
+    fn send(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(self.pidfd.get_ref(), signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(e) => Err(e.into()),
         }

@@ -34,13 +34,23 @@ pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {
     /// What starting this node takes. Pure.
     fn render(&self, node: &NodePlan) -> LaunchPlan;
     /// Reaches the API of a VMM that was started in this folder; resolves when it answers.
-    fn connect<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, Result<Box<dyn Machine>, Error>>;
+    fn connect<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>>;
 }
 
 /// A running VMM, through its API.
 pub(crate) trait Machine: fmt::Debug + Send + Sync {
     /// Whether its virtual CPUs run.
     fn running(&self) -> BoxFuture<'_, Result<bool, Error>>;
+    /// Stops its virtual CPUs.
+    fn pause(&self) -> BoxFuture<'_, Result<(), Error>>;
+    /// Lets its virtual CPUs run again.
+    fn resume(&self) -> BoxFuture<'_, Result<(), Error>>;
+    /// Presses the power button, which the guest may ignore.
+    fn power_button(&self) -> BoxFuture<'_, Result<(), Error>>;
+    /// Ends the VMM without asking the guest.
+    fn quit(&self) -> BoxFuture<'_, Result<(), Error>>;
+    /// Whether the guest has reset itself, as the VMM's last words; asked when the VMM has ended.
+    fn was_reset(&self) -> BoxFuture<'_, bool>;
 }
 
 /// Finds the backend of this name on this host; `binary` overrides the search on PATH.

@@ -47,7 +47,12 @@ pub(crate) async fn connect_socket(dir: &Path, name: &str) -> io::Result<UnixStr
 
 fn listen(dir: &Path, name: &str) -> io::Result<UnixListener> {
     let dir = File::open(dir)?;
-    UnixListener::bind(short_path(&dir, name))
+    let path = short_path(&dir, name);
+    // A VMM that was here before has left its own behind.
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => UnixListener::bind(path),
+    }
 }
 
 /// A path under 108 bytes, the limit of unix sockets, for a file in an open directory.

@@ -1,6 +1,6 @@
 //! Links and addresses, over netlink.
 
-use std::{fs::OpenOptions, io, net::IpAddr};
+use std::{fs::OpenOptions, net::IpAddr};
 
 use futures_util::TryStreamExt;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, new_connection, packet_route::link::LinkAttribute};
@@ -50,13 +50,9 @@ impl Links {
     /// ARP backs off for more than a second.
     pub(crate) async fn add_port(&self, network: &NetworkPlan, node: &NodePlan) -> Result<(), Error> {
         let what = || format!("make the tap `{}`", node.tap);
-        let name = node.tap.clone();
-        // On a thread of the runtime's pool, which is in the same namespace as the caller.
-        let made = tokio::task::spawn_blocking(move || {
-            let device = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
-            make_persistent_tap(&device, &name)
-        });
-        made.await.map_err(io::Error::other).flatten().map_err(|e| failed(what(), e))?;
+        // Two ioctls, in the network namespace of the engine's threads; on another thread a teardown could not stop it.
+        let device = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+        device.and_then(|device| make_persistent_tap(&device, &node.tap)).map_err(|e| failed(what(), e))?;
         let (bridge, tap) = (self.index(&network.bridge).await?, self.index(&node.tap).await?);
         let port = LinkUnspec::new_with_index(tap).controller(bridge).up().build();
         self.netlink.link().set(port).execute().await.map_err(|e| failed(what(), e))?;

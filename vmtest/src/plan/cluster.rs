@@ -62,11 +62,54 @@ impl Plan {
 /// [`Kind::Spec`] or [`Kind::Missing`], with every problem of the spec and of the host in one message.
 pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
     let mut problems = Problems::default();
-    check_names(&spec.nodes, &mut problems);
-    if spec.nodes.len() > MAX_NODES {
-        problems.spec(format!("{} nodes, but the network has addresses for {MAX_NODES}", spec.nodes.len()));
+    let (nodes, base_initramfs) = plan_nodes(spec, facts, &[], 0, &mut problems).into_iter().unzip();
+    let backend = facts.backend.clone().ok();
+    problems.into_result(&spec.name)?;
+    let backend = backend.expect("a missing backend is a problem, and problems returned above");
+    let timeout_scale = facts.timeout_scale * if backend.emulated { EMULATION_SCALE } else { 1.0 };
+    let scaled = |limit: Duration| limit.mul_f64(timeout_scale);
+    let timeout = scaled(spec.timeout.unwrap_or(DEFAULT_TIMEOUT));
+    Ok(Plan {
+        name: spec.name.clone(),
+        backend: backend.name,
+        network: NetworkPlan::default(),
+        nodes,
+        base_initramfs,
+        timeout,
+        boot_timeout: timeout.min(scaled(BOOT_TIMEOUT)),
+        timeout_scale,
+    })
+}
+
+/// Decides the same for machines that join later: the nodes of this spec, beside those that have been there. The first
+/// of them gets this index. For each, the plan and the initramfs of its image.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn plan_more(
+    spec: &ClusterSpec,
+    facts: &Facts,
+    others: &[NodePlan],
+    first: usize,
+) -> Result<Vec<(NodePlan, String)>, Error> {
+    let mut problems = Problems::default();
+    let nodes = plan_nodes(spec, facts, others, first, &mut problems);
+    problems.into_result(&spec.name).map(|()| nodes)
+}
+
+fn plan_nodes(
+    spec: &ClusterSpec,
+    facts: &Facts,
+    others: &[NodePlan],
+    first: usize,
+    problems: &mut Problems,
+) -> Vec<(NodePlan, String)> {
+    check_names(&spec.nodes, others, problems);
+    let count = first + spec.nodes.len();
+    if count > MAX_NODES {
+        problems.spec(format!("{count} nodes, but the network has addresses for {MAX_NODES}"));
     }
-    let backend = problems.take(facts.backend.clone());
+    problems.take(facts.backend.clone());
     for missing in &facts.missing {
         problems.missing(missing.clone());
     }
@@ -80,28 +123,8 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
             problems.missing(format!("fixture `{}`: {why}", fixture.dir.display()));
         }
     }
-    let nodes: Vec<_> = spec
-        .nodes
-        .iter()
-        .enumerate()
-        .filter_map(|(index, node)| plan_node(index, node, &spec.defaults, facts, &mut problems))
-        .collect();
-    problems.into_result(&spec.name)?;
-    let backend = backend.expect("a missing backend is a problem, and problems returned above");
-    let timeout_scale = facts.timeout_scale * if backend.emulated { EMULATION_SCALE } else { 1.0 };
-    let scaled = |limit: Duration| limit.mul_f64(timeout_scale);
-    let timeout = scaled(spec.timeout.unwrap_or(DEFAULT_TIMEOUT));
-    let (nodes, base_initramfs) = nodes.into_iter().unzip();
-    Ok(Plan {
-        name: spec.name.clone(),
-        backend: backend.name,
-        network: NetworkPlan::default(),
-        nodes,
-        base_initramfs,
-        timeout,
-        boot_timeout: timeout.min(scaled(BOOT_TIMEOUT)),
-        timeout_scale,
-    })
+    let nodes = spec.nodes.iter().enumerate();
+    nodes.filter_map(|(n, node)| plan_node(first + n, node, &spec.defaults, facts, problems)).collect()
 }
 
 fn plan_node(
@@ -189,8 +212,8 @@ fn default_mount_point(fixture: &FixtureSpec) -> String {
     format!("/fixtures/{name}")
 }
 
-fn check_names(nodes: &[NodeSpec], problems: &mut Problems) {
-    let mut count = BTreeMap::<&str, usize>::new();
+fn check_names(nodes: &[NodeSpec], others: &[NodePlan], problems: &mut Problems) {
+    let mut count: BTreeMap<&str, usize> = others.iter().map(|other| (other.name.as_str(), 1)).collect();
     for node in nodes {
         *count.entry(&node.name).or_default() += 1;
         if let Err(why) = check_name(&node.name) {

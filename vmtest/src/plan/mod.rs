@@ -9,7 +9,7 @@ mod network;
 mod node;
 
 pub(crate) use cluster::DEFAULT_IMAGE;
-pub use cluster::{Plan, plan};
+pub use cluster::{Plan, plan, plan_more};
 pub use facts::{BackendFacts, Facts, FixtureFacts, ImageFacts};
 pub use network::NetworkPlan;
 pub use node::{DiskPlan, NodePlan};

@@ -9,7 +9,7 @@ use crate::cluster::{member::Member, run::Run};
 #[derive(Clone)]
 pub struct Node {
     // Keeps the run's journal and keeper reachable for as long as anybody can talk to the machine.
-    pub(super) run: Arc<Run>,
+    pub(in crate::cluster) run: Arc<Run>,
     pub(super) member: Arc<Member>,
 }
 

@@ -4,6 +4,7 @@ mod console;
 mod files;
 mod handle;
 mod ports;
+mod power;
 mod process;
 mod sh;
 mod waits;

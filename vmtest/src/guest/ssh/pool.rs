@@ -94,7 +94,7 @@ impl Ssh {
     }
 
     /// Closes the idle connections.
-    pub(crate) async fn close(&self) {
+    pub(crate) fn close(&self) {
         self.pool.idle().clear();
     }
 }

@@ -1,12 +1,12 @@
 //! QEMU as a [`Hypervisor`].
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
 use super::{
     Accelerator, QemuFacts, probe,
-    qmp::{Qmp, QueryStatus},
+    qmp::{Cont, Qmp, QueryStatus, Quit, Stop, SystemPowerdown},
     render::{QMP_SOCKET, render},
 };
 use crate::{
@@ -14,6 +14,9 @@ use crate::{
     hypervisor::{Hypervisor, LaunchPlan, Machine, connect_socket},
     plan::NodePlan,
 };
+
+/// What QEMU gives as the reason for a shutdown when the guest has reset itself, under `-no-reboot`.
+const GUEST_RESET: &str = "guest-reset";
 
 /// QEMU on this host.
 #[derive(Debug)]
@@ -54,12 +57,12 @@ impl Hypervisor for Qemu {
         render(node, &self.facts.program.to_string_lossy(), self.accelerator)
     }
 
-    fn connect<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, Result<Box<dyn Machine>, Error>> {
+    fn connect<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>> {
         Box::pin(async move {
             let stream = connect_socket(dir, QMP_SOCKET)
                 .await
                 .map_err(|e| Error::new(Kind::Host, "cannot reach QEMU's control socket").caused_by(e))?;
-            Ok(Box::new(Qmp::connect(stream).await?) as Box<dyn Machine>)
+            Ok(Arc::new(Qmp::connect(stream).await?) as Arc<dyn Machine>)
         })
     }
 }
@@ -67,5 +70,25 @@ impl Hypervisor for Qemu {
 impl Machine for Qmp {
     fn running(&self) -> BoxFuture<'_, Result<bool, Error>> {
         Box::pin(async { Ok(self.execute(QueryStatus {}).await?.running) })
+    }
+
+    fn pause(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { self.execute(Stop {}).await.map(drop) })
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { self.execute(Cont {}).await.map(drop) })
+    }
+
+    fn power_button(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { self.execute(SystemPowerdown {}).await.map(drop) })
+    }
+
+    fn quit(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { self.execute(Quit {}).await.map(drop) })
+    }
+
+    fn was_reset(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async { self.last_words().await.is_some_and(|shutdown| shutdown.reason == GUEST_RESET) })
     }
 }

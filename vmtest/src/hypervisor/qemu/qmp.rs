@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -16,8 +17,9 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{Mutex as AsyncMutex, oneshot},
+    sync::{Mutex as AsyncMutex, oneshot, watch},
     task::AbortHandle,
+    time::timeout,
 };
 
 use crate::error::{Error, Kind};
@@ -45,12 +47,45 @@ impl Command for QueryStatus {
     type Reply = Status;
 }
 
-#[derive(Debug, Serialize)]
-struct Capabilities {}
+/// A command without arguments whose answer says nothing.
+macro_rules! plain_commands {
+    ($($(#[$doc:meta])* $command:ident = $name:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Serialize)]
+        pub(super) struct $command {}
 
-impl Command for Capabilities {
-    const NAME: &'static str = "qmp_capabilities";
-    type Reply = Value;
+        impl Command for $command {
+            const NAME: &'static str = $name;
+            type Reply = Value;
+        }
+    )*};
+}
+
+plain_commands! {
+    /// Stops the virtual CPUs.
+    Stop = "stop";
+    /// Lets the virtual CPUs run again.
+    Cont = "cont";
+    /// Presses the power button.
+    SystemPowerdown = "system_powerdown";
+    /// Ends QEMU.
+    Quit = "quit";
+    /// Leaves the negotiation mode.
+    Capabilities = "qmp_capabilities";
+}
+
+/// Why QEMU ends, as its event `SHUTDOWN` says.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Shutdown {
+    pub(super) reason: String,
+}
+
+/// A line from QEMU that answers nothing.
+#[derive(Debug, Deserialize)]
+struct Event {
+    event: String,
+    #[serde(default)]
+    data: Value,
 }
 
 /// A line from QEMU that is no event.
@@ -70,6 +105,9 @@ struct Refusal {
 
 type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Response>>>>>;
 
+/// QEMU's last words come with the end of its connection, a moment before or after the process is seen to end.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+
 /// A connection to one QEMU, with all capabilities negotiated. Dropped, it closes.
 #[derive(Debug)]
 pub(super) struct Qmp {
@@ -77,6 +115,10 @@ pub(super) struct Qmp {
     /// Who waits for which answer; `None` once QEMU has closed the connection.
     waiting: Waiting,
     next: AtomicU64,
+    /// Why QEMU ends, once it has said so.
+    shutdown: Arc<Mutex<Option<Shutdown>>>,
+    /// Closed when the connection is.
+    closed: watch::Receiver<()>,
     reader: AbortHandle,
 }
 
@@ -93,8 +135,10 @@ impl Qmp {
             return Err(Error::new(Kind::Host, format!("this is no QMP greeting: {greeting}")));
         }
         let waiting = Waiting::new(Mutex::new(Some(HashMap::new())));
-        let reader = tokio::spawn(read(lines, waiting.clone())).abort_handle();
-        let qmp = Self { writer: AsyncMutex::new(writer), waiting, next: AtomicU64::new(1), reader };
+        let (shutdown, (open, closed)) = (Arc::default(), watch::channel(()));
+        let reader = tokio::spawn(read(lines, waiting.clone(), Arc::clone(&shutdown), open)).abort_handle();
+        let next = AtomicU64::new(1);
+        let qmp = Self { writer: AsyncMutex::new(writer), waiting, next, shutdown, closed, reader };
         qmp.execute(Capabilities {}).await?;
         Ok(qmp)
     }
@@ -118,16 +162,37 @@ impl Qmp {
     }
 }
 
+impl Qmp {
+    /// Why QEMU has ended, if it said so. Cancel-safe.
+    pub(super) async fn last_words(&self) -> Option<Shutdown> {
+        let mut closed = self.closed.clone();
+        // Nothing is ever sent; what is waited for is that the sender goes.
+        drop(timeout(LAST_WORDS_WITHIN, closed.changed()).await);
+        self.shutdown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Drop for Qmp {
     fn drop(&mut self) {
         self.reader.abort();
     }
 }
 
-async fn read(mut lines: Lines<BufReader<OwnedReadHalf>>, waiting: Waiting) {
+async fn read(
+    mut lines: Lines<BufReader<OwnedReadHalf>>,
+    waiting: Waiting,
+    shutdown: Arc<Mutex<Option<Shutdown>>>,
+    _open: watch::Sender<()>,
+) {
     while let Ok(Some(line)) = lines.next_line().await {
         match serde_json::from_str::<Response>(&line) {
-            Ok(Response { id: None, .. }) => tracing::debug!("QEMU: {line}"),
+            Ok(Response { id: None, .. }) => {
+                tracing::debug!("QEMU: {line}");
+                let said = shutdown_of(&line);
+                if said.is_some() {
+                    *shutdown.lock().unwrap_or_else(PoisonError::into_inner) = said;
+                }
+            }
             Ok(response) => {
                 let asked = response.id.and_then(|id| lock(&waiting).as_mut()?.remove(&id));
                 // Whoever asked may have been dropped.
@@ -138,6 +203,11 @@ async fn read(mut lines: Lines<BufReader<OwnedReadHalf>>, waiting: Waiting) {
     }
     // Drops the senders, so that everybody who waits is told.
     lock(&waiting).take();
+}
+
+fn shutdown_of(line: &str) -> Option<Shutdown> {
+    let event: Event = serde_json::from_str(line).ok()?;
+    if event.event == "SHUTDOWN" { serde_json::from_value(event.data).ok() } else { None }
 }
 
 fn closed() -> Error {
@@ -172,6 +242,19 @@ mod tests {
         let check = async {
             let qmp = Qmp::connect(ours).await.unwrap();
             assert!(qmp.execute(QueryStatus {}).await.unwrap().running);
+            assert!(qmp.last_words().await.is_none());
+        };
+        tokio::join!(serve(theirs, &answers), check);
+    }
+
+    #[tokio::test]
+    async fn why_it_ends_is_remembered() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let event = r#"{"timestamp": {}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}"#;
+        let answers = [&format!("{event}\n{}", r#"{"return": {}, "id": 1}"#)[..]];
+        let check = async {
+            let qmp = Qmp::connect(ours).await.unwrap();
+            assert_eq!(qmp.last_words().await.unwrap().reason, "guest-reset");
         };
         tokio::join!(serve(theirs, &answers), check);
     }

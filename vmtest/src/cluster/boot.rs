@@ -1,0 +1,110 @@
+//! Starting one machine, following it to its end, and starting it again.
+
+use std::{fs, io, path::Path, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+
+use super::{
+    ladder::climb,
+    member::Member,
+    power::{Action, State},
+    run::Run,
+};
+use crate::{
+    error::{Error, Kind},
+    guest,
+    host::{Effect, Process},
+    hypervisor,
+};
+
+/// Starts the machine's VMM and waits until it answers.
+///
+/// # Errors
+/// What could not be made, or how the machine ended before it answered.
+pub(super) async fn boot(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
+    launch(run, member).await.map_err(|e| e.on_node(&member.plan.name))?;
+    climb(run, member).await?;
+    member.set_state(State::Running);
+    Ok(())
+}
+
+/// The same, within the limit for boots.
+///
+/// # Errors
+/// Those of [`boot`], or the rung that was not reached.
+pub(super) async fn boot_in_time(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
+    let limit = run.plan.boot_timeout;
+    timeout(limit, boot(run, member)).await.unwrap_or_else(|_| {
+        let what = member.not_ready().unwrap_or_default();
+        let message = format!("not ready within {:.1} s: {what}", limit.as_secs_f64());
+        Err(Error::new(Kind::Timeout, message).on_node(&member.plan.name).after(limit))
+    })
+}
+
+async fn launch(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
+    let plan = run.hypervisor.render(&member.plan);
+    member.begin_life();
+    if !member.dir.exists() {
+        let folder = run.journal.intent(Effect::NodeDir { name: member.plan.name.clone() })?;
+        let rendered = serde_json::to_string_pretty(&plan).expect("a launch plan is plain data");
+        let made = fs::create_dir(&member.dir).and_then(|()| fs::write(member.dir.join("launch.json"), rendered));
+        made.map_err(|e| cannot_write(&member.dir, e))?;
+        run.journal.done(folder, None)?;
+    }
+    // At each start, because other machines may have come and gone. A few milliseconds, so it may block the engine; on
+    // another thread it could not be stopped by a teardown.
+    let config = guest::config(&member.plan, &run.plan.network, &run.hosts(), &run.keys);
+    vmtest_images::append_seed(&member.base_initramfs, &member.dir.join(&member.plan.initramfs), &config)
+        .map_err(|e| cannot_write(&member.dir, e))?;
+
+    let intent = run.journal.intent(Effect::Process { node: member.plan.name.clone() })?;
+    let (pidfd, id) = hypervisor::start(&plan, &member.dir, &run.keeper).await?;
+    run.journal.done(intent, Some(id))?;
+    let process = Process::of_child(pidfd).map_err(|e| Error::new(Kind::Host, "cannot watch the VMM").caused_by(e))?;
+    let process = Arc::new(process);
+    member.set_process(process.clone());
+    run.spawn(attend(run.clone(), member.clone(), process, intent));
+    Ok(())
+}
+
+/// Follows a VMM to its end, and decides what that means. Boxed, because the next boot is followed in the same way.
+fn attend(run: Arc<Run>, member: Arc<Member>, process: Arc<Process>, intent: u32) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let mut fate = member.attend(&process, &member.dir.join(hypervisor::CONSOLE)).await;
+        if fate.anomaly.is_some() {
+            // It may still run; the teardown ends it.
+            return member.end(fate);
+        }
+        let reset = match member.machine() {
+            Some(machine) => machine.was_reset().await,
+            None => false,
+        };
+        if let Err(e) = run.journal.released(intent) {
+            tracing::warn!("{e}");
+        }
+        match member.intent() {
+            // The same path for a reboot that we asked for and one that the guest did by itself.
+            Some(Action::Reboot) => return boot_again(&run, &member).await,
+            None if reset && member.state() != State::Booting => return boot_again(&run, &member).await,
+            // It would do so for ever.
+            None if reset => fate.how = "reset itself before it was ready,".to_owned(),
+            Some(Action::Kill) => fate.how = "was killed by the test".to_owned(),
+            Some(Action::Shutdown) => fate.how = "was shut down by the test".to_owned(),
+            _ => {}
+        }
+        member.end(fate);
+    })
+}
+
+async fn boot_again(run: &Arc<Run>, member: &Arc<Member>) {
+    if let Err(e) = boot_in_time(run, member).await {
+        member.fail(&e);
+    }
+}
+
+fn cannot_write(dir: &Path, why: io::Error) -> Error {
+    let full = why.kind() == io::ErrorKind::StorageFull;
+    let hint = if full { " (free space there, or set VMTEST_RUN to another place)" } else { "" };
+    Error::new(Kind::Host, format!("cannot write to {}{hint}", dir.display())).caused_by(why)
+}

@@ -1,0 +1,127 @@
+//! Machines that join and leave while the test runs.
+
+use std::{io, sync::Arc};
+
+use futures_util::future::{join_all, try_join_all};
+use tokio::{task::spawn_blocking, time::timeout};
+
+use super::{
+    Cluster, Node,
+    boot::boot_in_time,
+    member::Member,
+    power::{Action, State},
+    provision::add_port,
+    run::Run,
+};
+use crate::{
+    error::{Error, Kind, Phase},
+    spec::NodeSpec,
+};
+
+/// A line of `/etc/hosts` is changed in milliseconds; a machine that does not do it in this time does nothing.
+const TOLD_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+impl Cluster {
+    /// Adds a machine, and returns when it answers and all running machines know its name.
+    ///
+    /// # Errors
+    /// [`Kind::Spec`] or [`Kind::Missing`] for one that cannot be planned, else why it does not come up.
+    pub async fn add(&self, node: NodeSpec) -> Result<Node, Error> {
+        let mut added = self.add_all([node]).await?;
+        added.pop().ok_or_else(|| Error::new(Kind::Spec, "no machine was added"))
+    }
+
+    /// Adds machines, which boot beside each other, and returns when all answer and all running machines know their
+    /// names. They get the test's defaults.
+    ///
+    /// ```no_run
+    /// # use vmtest::prelude::*;
+    /// # async fn body(cluster: Cluster) -> Result {
+    /// let late = cluster.add_all((1..=3).map(|n| NodeSpec::new(format!("late{n}")))).await?;
+    /// late[0].sh("ping -c 1 late2").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`add`](Self::add); then none of them joins.
+    pub async fn add_all(&self, nodes: impl IntoIterator<Item = NodeSpec>) -> Result<Vec<Node>, Error> {
+        let (run, nodes) = (self.run.clone(), nodes.into_iter().collect::<Vec<_>>());
+        let added = self.run.engine.spawn(async move {
+            let members = plan(&run, nodes).await.map_err(|e| e.in_phase(Phase::Body))?;
+            let joined = join(&run, &members).await;
+            if joined.is_err() {
+                for member in &members {
+                    run.leave(&member.plan.name);
+                    // Its VMM is in the journal; a teardown would end it as well.
+                    drop(member.process().map(|process| process.kill()));
+                }
+            }
+            joined.map_err(|e| e.in_phase(Phase::Body))?;
+            Ok(members.into_iter().map(|member| Node::new(run.clone(), member)).collect())
+        });
+        added.await.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the cluster is being torn down")))
+    }
+
+    /// Removes a machine that is off: its name is forgotten by the others, and its place on the bridge is free. What is
+    /// left of it, its console for example, goes with the cluster.
+    ///
+    /// # Errors
+    /// [`Kind::Spec`] for a machine that runs, or of another cluster.
+    pub async fn remove(&self, node: &Node) -> Result<(), Error> {
+        if !Arc::ptr_eq(&self.run, &node.run) {
+            let message = format!("`{}` is a machine of another cluster", node.name());
+            return Err(Error::new(Kind::Spec, message).on_node(node.name()).in_phase(Phase::Body));
+        }
+        let removal = node.change(Action::Remove, true, |run, member| async move {
+            member.set_state(State::Removed);
+            run.leave(&member.plan.name);
+            if let Some(links) = run.links.get() {
+                links.remove(&member.plan.tap).await?;
+            }
+            tell_all(&run, &format!("sed -i '/^{} /d' /etc/hosts", member.plan.ip)).await;
+            Ok(())
+        });
+        removal.await
+    }
+}
+
+async fn plan(run: &Arc<Run>, nodes: Vec<NodeSpec>) -> Result<Vec<Arc<Member>>, Error> {
+    let mut joined = run.joining.lock().await;
+    let (first, count) = (run.plan.nodes.len() + *joined, nodes.len());
+    let planning = run.clone();
+    let planned = spawn_blocking(move || {
+        let others: Vec<_> = planning.members().iter().map(|member| member.plan.clone()).collect();
+        (planning.planner)(&nodes, &others, first)
+    });
+    let failed = |e| Err(Error::new(Kind::Host, "cannot plan").caused_by(io::Error::other(e)));
+    let planned = planned.await.unwrap_or_else(failed)?;
+    *joined += count;
+    let members: Vec<_> = planned.into_iter().map(|(node, base)| run.new_member(node, base.into())).collect();
+    run.join(members.clone());
+    Ok(members)
+}
+
+async fn join(run: &Arc<Run>, members: &[Arc<Member>]) -> Result<(), Error> {
+    for member in members {
+        add_port(run, member).await?;
+    }
+    let line = |member: &Arc<Member>| format!("echo {} {} >>/etc/hosts", member.plan.ip, member.plan.name);
+    let lines = members.iter().map(line).collect::<Vec<_>>().join("\n");
+    tell_all(run, &lines).await;
+    try_join_all(members.iter().map(|member| boot_in_time(run, member))).await.map(drop)
+}
+
+/// Has all machines that run carry this out; the others are told everything when they start.
+async fn tell_all(run: &Run, script: &str) {
+    let members = run.members();
+    let running = members.iter().filter(|member| member.state() == State::Running);
+    join_all(running.map(|member| async move {
+        let told = async { member.ssh.exec(script.as_bytes().to_vec()).await?.ended().await };
+        // One that is about to go off will be told when it starts.
+        if !matches!(timeout(TOLD_WITHIN, member.while_alive(told)).await, Ok(Ok(_))) {
+            tracing::warn!("{} could not be told of a change of names", member.plan.name);
+        }
+    }))
+    .await;
+}

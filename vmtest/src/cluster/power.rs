@@ -1,0 +1,148 @@
+//! What a machine can be, and what may be done to it then.
+
+use std::fmt;
+
+/// What a machine is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// Its VMM runs, and it does not answer yet.
+    Booting,
+    /// It has climbed the readiness ladder.
+    Running,
+    /// Its virtual CPUs are stopped.
+    Paused,
+    /// Its VMM has ended.
+    Off,
+    /// It is not part of the cluster any more.
+    Removed,
+}
+
+#[cfg(test)]
+impl State {
+    const ALL: [Self; 5] = [Self::Booting, Self::Running, Self::Paused, Self::Off, Self::Removed];
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Booting => "booting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Off => "off",
+            Self::Removed => "removed",
+        })
+    }
+}
+
+/// Something that is done to a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Action {
+    Kill,
+    Shutdown,
+    Start,
+    Reboot,
+    Pause,
+    Resume,
+    Remove,
+}
+
+#[cfg(test)]
+impl Action {
+    const ALL: [Self; 7] =
+        [Self::Kill, Self::Shutdown, Self::Start, Self::Reboot, Self::Pause, Self::Resume, Self::Remove];
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kill => "kill",
+            Self::Shutdown => "shutdown",
+            Self::Start => "start",
+            Self::Reboot => "reboot",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Remove => "remove",
+        })
+    }
+}
+
+/// What a machine in this state is once this has been done to it, or why it cannot be done.
+pub(crate) fn after(state: State, action: Action) -> Result<State, &'static str> {
+    use Action::{Kill, Pause, Reboot, Remove, Resume, Shutdown, Start};
+    use State::{Booting, Off, Paused, Removed, Running};
+    match (state, action) {
+        (Booting | Running | Paused, Kill) | (Running, Shutdown) => Ok(Off),
+        (Off, Start) | (Running, Reboot) => Ok(Running),
+        (Running, Pause) => Ok(Paused),
+        (Paused, Resume) => Ok(Running),
+        (Off, Remove) => Ok(Removed),
+        (Off, Kill | Shutdown | Reboot | Pause | Resume) => Err("it is off: `start` it first"),
+        (Running | Paused | Booting, Start) => Err("it runs already"),
+        (Running | Booting, Resume) => Err("it is not paused"),
+        (Paused, Pause) => Err("it is paused already"),
+        (Paused, Shutdown | Reboot) => Err("a paused guest does nothing: `resume` it first, or `kill` it"),
+        (Booting, Shutdown | Reboot | Pause) => Err("it is booting: wait until it runs, or `kill` it"),
+        (Booting | Running | Paused, Remove) => Err("its VMM runs: `shutdown` or `kill` it first"),
+        (Removed, _) => Err("it was removed from the cluster"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn every_action_in_every_state_is_decided() {
+        let line = |state| {
+            let cell =
+                |action| format!("{action}: {}", after(state, action).map_or_else(str::to_owned, |s| s.to_string()));
+            format!("{state}\n  {}\n", Action::ALL.map(cell).join("\n  "))
+        };
+        expect![[r#"
+            booting
+              kill: off
+              shutdown: it is booting: wait until it runs, or `kill` it
+              start: it runs already
+              reboot: it is booting: wait until it runs, or `kill` it
+              pause: it is booting: wait until it runs, or `kill` it
+              resume: it is not paused
+              remove: its VMM runs: `shutdown` or `kill` it first
+            running
+              kill: off
+              shutdown: off
+              start: it runs already
+              reboot: running
+              pause: paused
+              resume: it is not paused
+              remove: its VMM runs: `shutdown` or `kill` it first
+            paused
+              kill: off
+              shutdown: a paused guest does nothing: `resume` it first, or `kill` it
+              start: it runs already
+              reboot: a paused guest does nothing: `resume` it first, or `kill` it
+              pause: it is paused already
+              resume: running
+              remove: its VMM runs: `shutdown` or `kill` it first
+            off
+              kill: it is off: `start` it first
+              shutdown: it is off: `start` it first
+              start: running
+              reboot: it is off: `start` it first
+              pause: it is off: `start` it first
+              resume: it is off: `start` it first
+              remove: removed
+            removed
+              kill: it was removed from the cluster
+              shutdown: it was removed from the cluster
+              start: it was removed from the cluster
+              reboot: it was removed from the cluster
+              pause: it was removed from the cluster
+              resume: it was removed from the cluster
+              remove: it was removed from the cluster
+        "#]]
+        .assert_eq(&State::ALL.map(line).concat());
+    }
+}
