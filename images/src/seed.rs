@@ -35,6 +35,8 @@ pub struct Interface {
     pub address: String,
     /// The way to everywhere else.
     pub gateway: Option<String>,
+    /// Second address and prefix, `fd77::11/64`.
+    pub address6: Option<String>,
 }
 
 /// An ed25519 host key.
@@ -88,7 +90,9 @@ fn write_archive<W: Write>(out: W, config: &GuestConfig) -> io::Result<W> {
         0o644,
         &lines(["127.0.0.1 localhost\n::1 localhost\n".to_owned()].into_iter().chain(hosts).collect()),
     )?;
-    let interface = |i: &Interface| format!("{} {} {}\n", i.mac, i.address, i.gateway.as_deref().unwrap_or("-"));
+    let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    let interface =
+        |i: &Interface| format!("{} {} {} {}\n", i.mac, i.address, or_none(&i.gateway), or_none(&i.address6));
     archive.file("etc/vmtest/interfaces", 0o644, &lines(config.interfaces.iter().map(interface).collect()))?;
     let mount = |m: &Mount| format!("{} {}\n", m.label, m.at);
     archive.file("etc/vmtest/mounts", 0o644, &lines(config.mounts.iter().map(mount).collect()))?;

@@ -103,6 +103,7 @@ fn config() -> GuestConfig {
         mac: "52:54:00:4d:00:0b".into(),
         address: "10.77.0.11/24".into(),
         gateway: Some("10.77.0.1".into()),
+        address6: None,
     };
     GuestConfig {
         hostname: "alice".into(),

@@ -88,6 +88,17 @@ async fn udp_travels_both_ways(node: Node, cluster: Cluster) -> Result {
     Ok(())
 }
 
+#[vm_test]
+async fn ipv6_reaches_everybody(a: Node, b: Node) -> Result {
+    assert_eq!((a.ip6().to_string(), b.ip6().to_string()), ("fd77::11".to_owned(), "fd77::12".to_owned()));
+    a.sh(format!("ping6 -c 1 -W 5 {}", b.ip6())).await?;
+    a.sh("ping6 -c 1 -W 5 fd77::1").await?;
+    let _service = b.spawn(SHOUT).await?;
+    b.wait_for_port(7000).await?;
+    assert_eq!(shout_at((b.ip6(), 7000).into(), "six")?, "SIX");
+    Ok(())
+}
+
 #[test]
 fn a_cluster_is_started_from_code_and_used_from_outside() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -27,12 +27,18 @@ echo "vmtest: modules loaded"
 
 hostname -F /etc/hostname || failed "cannot set the host name"
 ip link set lo up
-while read -r mac address gateway; do
+while read -r mac address gateway address6; do
     device=
     for candidate in /sys/class/net/*; do
         [ "$(cat "$candidate/address")" = "$mac" ] && device=${candidate##*/}
     done
     [ -n "$device" ] || failed "there is no network interface with the address $mac"
+    if [ "$address6" != - ] && [ -e "/proc/sys/net/ipv6/conf/$device" ]; then
+        # Addresses are planned: nobody has to be asked whether they are taken, and nobody hands out others.
+        echo 0 >"/proc/sys/net/ipv6/conf/$device/accept_dad"
+        echo 0 >"/proc/sys/net/ipv6/conf/$device/accept_ra"
+        ip -6 address add "$address6" dev "$device" || failed "cannot give $device the address $address6"
+    fi
     ip address add "$address" dev "$device" && ip link set "$device" up || failed "cannot give $device the address $address"
     [ "$gateway" = - ] || ip route add default via "$gateway" || failed "cannot route through $gateway"
 done </etc/vmtest/interfaces

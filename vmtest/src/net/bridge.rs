@@ -1,6 +1,6 @@
 //! Links and addresses, over netlink.
 
-use std::{fs::OpenOptions, net::IpAddr};
+use std::{fs::OpenOptions, io, net::IpAddr, path::Path};
 
 use futures_util::TryStreamExt;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, new_connection, packet_route::link::LinkAttribute};
@@ -41,7 +41,12 @@ impl Links {
         self.netlink.link().add(bridge).execute().await.map_err(|e| failed(what(), e))?;
         let index = self.index(&network.bridge).await?;
         let address = IpAddr::V4(network.gateway);
-        self.netlink.address().add(index, address, network.prefix).execute().await.map_err(|e| failed(what(), e))
+        self.netlink.address().add(index, address, network.prefix).execute().await.map_err(|e| failed(what(), e))?;
+        if !no_duplicate_detection(&network.bridge).map_err(|e| failed(what(), e))? {
+            return Ok(());
+        }
+        let address = IpAddr::V6(network.gateway6);
+        self.netlink.address().add(index, address, network.prefix6).execute().await.map_err(|e| failed(what(), e))
     }
 
     /// Makes the node's tap, puts it on the bridge and tells the host where the node's address is.
@@ -57,8 +62,12 @@ impl Links {
         let port = LinkUnspec::new_with_index(tap).controller(bridge).up().build();
         self.netlink.link().set(port).execute().await.map_err(|e| failed(what(), e))?;
         let mac = parse_mac(&node.mac)?;
-        let neighbour = self.netlink.neighbours().add(bridge, IpAddr::V4(node.ip)).link_layer_address(&mac);
-        neighbour.execute().await.map_err(|e| failed(format!("enter `{}` as a neighbour", node.name), e))
+        let second = has_ipv6(&network.bridge).then_some(IpAddr::V6(node.ip6));
+        for address in [IpAddr::V4(node.ip)].into_iter().chain(second) {
+            let neighbour = self.netlink.neighbours().add(bridge, address).link_layer_address(&mac);
+            neighbour.execute().await.map_err(|e| failed(format!("enter `{}` as a neighbour", node.name), e))?;
+        }
+        Ok(())
     }
 
     /// Removes a link by its exact name. One that is not there is no error.
@@ -87,6 +96,20 @@ impl Links {
     async fn set_up(&self, index: u32) -> Result<(), rtnetlink::Error> {
         self.netlink.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await
     }
+}
+
+/// Has the kernel use addresses of this link at once: they are planned, so nobody has to be asked whether they are
+/// taken. `false` on a host without IPv6.
+fn no_duplicate_detection(link: &str) -> io::Result<bool> {
+    if !has_ipv6(link) {
+        return Ok(false);
+    }
+    std::fs::write(format!("/proc/sys/net/ipv6/conf/{link}/accept_dad"), "0").map(|()| true)
+}
+
+/// Asked in the network namespace of the calling thread.
+fn has_ipv6(link: &str) -> bool {
+    Path::new("/proc/sys/net/ipv6/conf").join(link).exists()
 }
 
 fn failed(what: impl AsRef<str>, why: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DiskPlan, Facts, NetworkPlan, NodePlan,
-    network::{MAX_NODES, node_ip, node_mac},
+    network::{MAX_NODES, ip6, node_ip, node_mac},
 };
 use crate::{
     error::{Error, Kind, Phase},
@@ -166,6 +166,7 @@ fn plan_node(
         name: node.name.clone(),
         index,
         ip,
+        ip6: ip6(ip),
         mac: node_mac(ip),
         tap: format!("tap{index}"),
         cpus,

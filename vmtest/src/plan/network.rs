@@ -1,6 +1,6 @@
 //! Addresses and names of a cluster's network.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,10 @@ pub struct NetworkPlan {
     pub gateway: Ipv4Addr,
     /// Length of the network's prefix in bits.
     pub prefix: u8,
+    /// The host's second address on the bridge.
+    pub gateway6: Ipv6Addr,
+    /// Length of the second network's prefix in bits.
+    pub prefix6: u8,
 }
 
 /// The first node's last octet; those below are left for gateways and for addresses that a test takes itself.
@@ -28,13 +32,28 @@ pub(super) const MAX_NODES: usize = LAST_NODE - FIRST_NODE + 1;
 
 impl Default for NetworkPlan {
     fn default() -> Self {
-        Self { bridge: "br0".into(), mac: "52:54:00:4d:00:01".into(), gateway: Ipv4Addr::new(10, 77, 0, 1), prefix: 24 }
+        let gateway = Ipv4Addr::new(10, 77, 0, 1);
+        Self {
+            bridge: "br0".into(),
+            mac: "52:54:00:4d:00:01".into(),
+            gateway,
+            prefix: 24,
+            gateway6: ip6(gateway),
+            prefix6: 64,
+        }
     }
 }
 
 /// The address of the node at this position; `None` when the network has no more.
 pub(super) fn node_ip(index: usize) -> Option<Ipv4Addr> {
     u8::try_from(FIRST_NODE + index).ok().filter(|&o| usize::from(o) <= LAST_NODE).map(|o| Ipv4Addr::new(10, 77, 0, o))
+}
+
+/// The IPv6 address that goes with an address of the network: `fd77::11` with `10.77.0.11`, the same digits for people.
+pub(super) fn ip6(ip: Ipv4Addr) -> Ipv6Addr {
+    let octet = u16::from(ip.octets()[3]);
+    let digits = (octet / 100) << 8 | (octet / 10 % 10) << 4 | (octet % 10);
+    Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, digits)
 }
 
 /// The hardware address that goes with [`node_ip`].

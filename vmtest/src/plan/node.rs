@@ -1,6 +1,6 @@
 //! What will be done for one node.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,8 @@ pub struct NodePlan {
     pub index: usize,
     /// Address on the cluster's bridge.
     pub ip: Ipv4Addr,
+    /// IPv6 address on the cluster's bridge.
+    pub ip6: Ipv6Addr,
     /// Hardware address, `52:54:00:…`.
     pub mac: String,
     /// Name of the tap in the cluster's network namespace.

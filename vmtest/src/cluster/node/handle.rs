@@ -1,6 +1,11 @@
 //! The handle itself.
 
-use std::{ffi::OsStr, fmt, net::Ipv4Addr, sync::Arc};
+use std::{
+    ffi::OsStr,
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use super::{Sh, Spawn};
 use crate::cluster::{member::Member, run::Run};
@@ -32,6 +37,12 @@ impl Node {
     /// The address on the cluster's bridge; sockets of the test's body reach it.
     pub fn ip(&self) -> Ipv4Addr {
         self.member.plan.ip
+    }
+
+    /// The IPv6 address on the cluster's bridge, in `fd77::/64`; no name leads to it, because services that listen on IPv4
+    /// alone would then seem to be down.
+    pub fn ip6(&self) -> Ipv6Addr {
+        self.member.plan.ip6
     }
 
     /// The hardware address.

@@ -84,6 +84,7 @@ mod tests {
             name: "primary".into(),
             index: 0,
             ip: [10, 77, 0, 11].into(),
+            ip6: "fd77::11".parse().unwrap(),
             mac: "52:54:00:4d:00:0b".into(),
             tap: "tap0".into(),
             cpus: 2,

@@ -33,13 +33,16 @@ fn a_plan_decides_every_name_and_address() {
             "bridge": "br0",
             "mac": "52:54:00:4d:00:01",
             "gateway": "10.77.0.1",
-            "prefix": 24
+            "prefix": 24,
+            "gateway6": "fd77::1",
+            "prefix6": 64
           },
           "nodes": [
             {
               "name": "primary",
               "index": 0,
               "ip": "10.77.0.11",
+              "ip6": "fd77::11",
               "mac": "52:54:00:4d:00:0b",
               "tap": "tap0",
               "cpus": 2,
@@ -60,6 +63,7 @@ fn a_plan_decides_every_name_and_address() {
               "name": "standby",
               "index": 1,
               "ip": "10.77.0.12",
+              "ip6": "fd77::12",
               "mac": "52:54:00:4d:00:0c",
               "tap": "tap1",
               "cpus": 1,
