@@ -1,5 +1,6 @@
 //! The `cargo vmtest` command.
 
+mod bench;
 mod demo;
 mod install;
 mod suite;
@@ -40,6 +41,17 @@ enum Command {
         #[arg(long)]
         nextest: bool,
     },
+    /// Measure: boots beside bare QEMUs, commands and copies beside OpenSSH, network and teardown.
+    Bench {
+        #[command(flatten)]
+        install: Install,
+        /// Print the figures as JSON.
+        #[arg(long)]
+        json: bool,
+        /// How many pairs of each.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+        pairs: u32,
+    },
     /// Remove what killed runs left behind; live runs are never touched.
     Prune,
 }
@@ -62,6 +74,9 @@ fn main() -> ExitCode {
         Command::Demo { install, json } => install::ensure(install.install).and_then(|()| demo::run(json)),
         Command::Test { install, args, nextest } => {
             install::ensure(install.install).and_then(|()| suite::run(nextest, &args))
+        }
+        Command::Bench { install, json, pairs } => {
+            install::ensure(install.install).and_then(|()| bench::run(pairs, json))
         }
         Command::Prune => prune(),
     };

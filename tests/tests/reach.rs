@@ -89,6 +89,16 @@ async fn udp_travels_both_ways(node: Node, cluster: Cluster) -> Result {
 }
 
 #[vm_test]
+async fn openssh_is_let_in(node: Node) -> Result {
+    let mut command = node.ssh_command()?;
+    match command.arg("hostname").output() {
+        Ok(output) => assert_eq!(String::from_utf8_lossy(&output.stdout), "node\n", "{output:?}"),
+        Err(e) => eprintln!("not run: no OpenSSH on this host: {e}"),
+    }
+    Ok(())
+}
+
+#[vm_test]
 async fn ipv6_reaches_everybody(a: Node, b: Node) -> Result {
     assert_eq!((a.ip6().to_string(), b.ip6().to_string()), ("fd77::11".to_owned(), "fd77::12".to_owned()));
     a.sh(format!("ping6 -c 1 -W 5 {}", b.ip6())).await?;

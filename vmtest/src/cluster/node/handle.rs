@@ -3,12 +3,18 @@
 use std::{
     ffi::OsStr,
     fmt,
+    fs::OpenOptions,
+    io::Write,
     net::{Ipv4Addr, Ipv6Addr},
+    os::unix::fs::OpenOptionsExt,
     sync::Arc,
 };
 
 use super::{Sh, Spawn};
-use crate::cluster::{member::Member, run::Run};
+use crate::{
+    cluster::{member::Member, run::Run},
+    error::{Error, Kind},
+};
 
 /// One machine of a cluster. Clones are handles to the same machine.
 #[derive(Clone)]
@@ -81,5 +87,26 @@ impl Node {
     /// ```
     pub fn spawn(&self, command: impl AsRef<OsStr>) -> Spawn<'_> {
         Spawn::new(self, command.as_ref())
+    }
+
+    /// A command that logs in to the machine with OpenSSH, for tools that bring their own client: rsync, ansible, a
+    /// person's terminal. It works where the cluster's network is: in a child of the body, or in
+    /// [`enter`](crate::Cluster::enter). Key and host key are files of the run and vanish with it.
+    ///
+    /// # Errors
+    /// [`Kind::Host`] when the files cannot be written.
+    pub fn ssh_command(&self) -> Result<std::process::Command, Error> {
+        let (key, known) = (self.member.dir.join("ssh_key"), self.member.dir.join("known_hosts"));
+        let known_host = format!("{} {}\n", self.ip(), self.run.keys.known_host());
+        for (path, content) in [(&key, self.run.keys.client_private()), (&known, known_host)] {
+            let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path);
+            let written = file.and_then(|mut file| file.write_all(content.as_bytes()));
+            written.map_err(|e| Error::new(Kind::Host, format!("cannot write {}", path.display())).caused_by(e))?;
+        }
+        let mut command = std::process::Command::new("ssh");
+        command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]);
+        command.arg("-o").arg(format!("UserKnownHostsFile={}", known.display())).arg("-i").arg(key);
+        command.arg(format!("root@{}", self.ip()));
+        Ok(command)
     }
 }

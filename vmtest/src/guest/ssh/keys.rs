@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use russh::keys::{PrivateKey, ssh_key::private::Ed25519Keypair};
+use russh::keys::{
+    PrivateKey,
+    ssh_key::{LineEnding, private::Ed25519Keypair},
+};
 
 use crate::{
     error::{Error, Kind},
@@ -34,6 +37,16 @@ impl Keys {
     /// The client's public key, as a line of `authorized_keys`.
     pub(crate) fn authorized_key(&self) -> String {
         self.client.public_key().to_openssh().expect("an ed25519 key has an OpenSSH form")
+    }
+
+    /// The client's private key, in the format of `ssh -i`.
+    pub(crate) fn client_private(&self) -> String {
+        self.client.to_openssh(LineEnding::LF).expect("an ed25519 key has an OpenSSH form").to_string()
+    }
+
+    /// The host's public key, as `known_hosts` has it behind the name.
+    pub(crate) fn known_host(&self) -> String {
+        PrivateKey::from(self.host.clone()).public_key().to_openssh().expect("an ed25519 key has an OpenSSH form")
     }
 
     /// The seed of the host's private key.
@@ -74,6 +87,8 @@ mod tests {
     fn keys_are_in_the_forms_that_others_read() {
         let keys = Keys::generate().unwrap();
         assert!(keys.authorized_key().starts_with("ssh-ed25519 AAAA"));
+        assert!(PrivateKey::from_openssh(keys.client_private()).unwrap() == *keys.client);
+        assert!(keys.known_host().starts_with("ssh-ed25519 AAAA"));
         assert_eq!(Ed25519Keypair::from_seed(&keys.host_seed()).public.0, keys.host_public());
         assert_ne!(Keys::generate().unwrap().host_seed(), keys.host_seed());
     }
