@@ -15,6 +15,8 @@ use super::{Figure, Pairs};
 
 /// What a command prints in the measurement of output.
 const OUTPUT: &str = "head -c 20971520 /dev/zero";
+/// Commands for each of the other pairs: they take milliseconds, and spread as much.
+const COMMANDS: u32 = 10;
 /// The size of the file that is copied.
 const COPIED: usize = 64 << 20;
 
@@ -39,7 +41,9 @@ async fn on_a_machine(node: &Node, pairs: u32) -> Result<Vec<Figure>> {
     fs::write(&there, vec![b'x'; COPIED])?;
     let [mut command, mut output, mut up, mut down]: [Pairs; 4] = Default::default();
     for _ in 0..pairs {
-        command.push(timed(async { node.sh("true").await.map(drop) }).await?, openssh.run("true", None, None)?);
+        for _ in 0..COMMANDS {
+            command.push(timed(async { node.sh("true").await.map(drop) }).await?, openssh.run("true", None, None)?);
+        }
         output.push(timed(async { node.sh(OUTPUT).await.map(drop) }).await?, openssh.run(OUTPUT, None, None)?);
         let ours = timed(node.upload(&there, "/tmp/ours")).await?;
         up.push(ours, openssh.run("cat >/tmp/theirs", Some(&there), None)?);

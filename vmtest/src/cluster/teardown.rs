@@ -68,6 +68,12 @@ async fn undo_all(journal: &Journal, dir: &Path, links: Option<&Links>) -> Vec<S
         entries.into_iter().partition(|entry| matches!(entry.effect, Effect::Process { .. }));
     // All at once, and before anything that they use is taken away.
     let mut left: Vec<_> = join_all(processes.iter().map(|entry| undo(entry, journal, dir, links))).await;
+    if let Some(links) = links
+        && let Err(e) = links.remove_all().await
+    {
+        // Each is tried again below, and named if it stays.
+        tracing::warn!("{e}");
+    }
     for entry in &others {
         left.push(undo(entry, journal, dir, links).await);
     }

@@ -7,7 +7,7 @@ use std::{
     ffi::OsStr,
     fs,
     io::{self, Read, Write},
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -46,7 +46,7 @@ pub(crate) async fn read(ssh: &Ssh, path: &OsStr) -> Result<Vec<u8>, Error> {
 pub(crate) async fn write(ssh: &Ssh, path: &OsStr, bytes: Vec<u8>) -> Result<(), Error> {
     let script = format!(
         "{PLACE}\n\
-         [ ! -d \"$p\" ] || {{ echo \"$p is a directory\" >&2; exit 1; }}\n\
+         {NO_DIRECTORY}\n\
          cat >\"$t/{CONTENT}\"\n\
          [ \"$(stat -c %s \"$t/{CONTENT}\")\" = {} ]\n\
          [ ! -e \"$p\" ] || chmod \"$(stat -c %a \"$p\")\" \"$t/{CONTENT}\"\n\
@@ -64,6 +64,25 @@ pub(crate) async fn write(ssh: &Ssh, path: &OsStr, bytes: Vec<u8>) -> Result<(),
 
 /// Copies a file or a tree into the guest. A directory that is there already keeps what else is in it.
 pub(crate) async fn upload(ssh: &Ssh, from: PathBuf, to: &OsStr, moved: Moved) -> Result<(), Error> {
+    let (shown, target) = (from.display().to_string(), to.to_string_lossy().into_owned());
+    let what = || format!("cannot upload {shown} to `{target}`");
+    let meta = fs::symlink_metadata(&from).map_err(|e| Error::new(Kind::Spec, what()).caused_by(e))?;
+    if meta.is_file() {
+        // Without an archive, because the guest's `tar` is slower than the connection.
+        let script = format!(
+            "{PLACE}\n{NO_DIRECTORY}\n\
+             cat >\"$t/{CONTENT}\"\n\
+             [ \"$(stat -c %s \"$t/{CONTENT}\")\" = {} ]\n\
+             chmod {:o} \"$t/{CONTENT}\"\n\
+             touch -d @{} \"$t/{CONTENT}\"\n\
+             mv -f \"$t/{CONTENT}\" \"$p\"",
+            meta.len(),
+            meta.mode() & 0o7777,
+            meta.mtime()
+        );
+        let (exec, leash) = start(ssh, to, &script).await?;
+        return send(exec, leash, move |out| copy_file(&from, meta.len(), out), moved, what).await;
+    }
     let script = format!(
         "{PLACE}\n\
          tar -xf - -C \"$t\"\n\
@@ -72,16 +91,22 @@ pub(crate) async fn upload(ssh: &Ssh, from: PathBuf, to: &OsStr, moved: Moved) -
          cd \"$t/{CONTENT}\"\n\
          find . -type d -exec mkdir -p \"$p/{{}}\" \\;\n\
          find . ! -type d -exec mv -f {{}} \"$p/{{}}\" \\;\n\
-         elif [ -d \"$p\" ]; then\n\
-         echo \"$p is a directory: name the file in it\" >&2; exit 1\n\
-         else mv -f \"$t/{CONTENT}\" \"$p\"; fi"
+         else\n{NO_DIRECTORY}\nmv -f \"$t/{CONTENT}\" \"$p\"; fi"
     );
-    let (shown, target) = (from.display().to_string(), to.to_string_lossy().into_owned());
-    let what = || format!("cannot upload {shown} to `{target}`");
-    fs::symlink_metadata(&from).map_err(|e| Error::new(Kind::Spec, what()).caused_by(e))?;
-    let (exec, mut leash) = start(ssh, to, &script).await?;
+    let (exec, leash) = start(ssh, to, &script).await?;
+    send(exec, leash, move |out| pack(&from, out), moved, what).await
+}
+
+/// Gives a command of the guest what is written here, on a thread of its own, and waits for its end.
+async fn send(
+    exec: Exec,
+    mut leash: Leash,
+    write: impl FnOnce(PieceWriter) -> io::Result<()> + Send + 'static,
+    moved: Moved,
+    what: impl Fn() -> String,
+) -> Result<(), Error> {
     let (pieces, mut inbox) = mpsc::channel(PIECES);
-    let packing = spawn_blocking(move || pack(&from, PieceWriter { pieces, piece: Vec::new() }));
+    let writing = spawn_blocking(move || write(PieceWriter { pieces, piece: Vec::new() }));
     let mut reads = true;
     while let Some(piece) = inbox.recv().await {
         moved(piece.len() as u64);
@@ -91,16 +116,24 @@ pub(crate) async fn upload(ssh: &Ssh, from: PathBuf, to: &OsStr, moved: Moved) -
         }
     }
     drop(inbox);
-    let packed = packing.await.map_err(io::Error::other).flatten();
-    match packed {
-        // The guest has an archive that is not whole, and will say why it wanted no more.
+    let written = writing.await.map_err(io::Error::other).flatten();
+    match written {
+        // What the guest has is not whole, and this host cannot read the rest.
         Err(e) if reads => {
             leash.kill(&exec).await?;
             return Err(Error::new(Kind::Host, what()).caused_by(e));
         }
+        // Else the guest wanted no more, and will say why.
         _ => drop(exec.input().close().await),
     }
     ended(&exec, &mut leash, what).await.map(drop)
+}
+
+fn copy_file(from: &Path, length: u64, mut out: PieceWriter) -> io::Result<()> {
+    let with_path = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", from.display()));
+    // A file that grows meanwhile is sent as long as it was; one that shrinks is refused by the guest.
+    io::copy(&mut fs::File::open(from).map_err(with_path)?.take(length), &mut out)?;
+    out.flush()
 }
 
 /// Copies a file or a tree out of the guest. A directory that is there already keeps what else is in it.
@@ -139,6 +172,9 @@ pub(crate) async fn download(ssh: &Ssh, from: &OsStr, to: PathBuf, moved: Moved)
         (Err(e), _) => Err(e),
     }
 }
+
+/// Refuses a directory where a file is to be.
+const NO_DIRECTORY: &str = "[ ! -d \"$p\" ] || { echo \"$p is a directory: name the file in it\" >&2; exit 1; }";
 
 /// Where something is put until it is whole: a directory beside its place, removed in any case.
 const PLACE: &str = "set -e\n\
@@ -261,7 +297,7 @@ struct PieceWriter {
 
 impl Write for PieceWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.piece.extend(bytes);
+        self.piece.extend_from_slice(bytes);
         if self.piece.len() >= PIECE {
             self.flush()?;
         }

@@ -3,6 +3,7 @@
 use std::{fs::OpenOptions, io, net::IpAddr, path::Path};
 
 use futures_util::TryStreamExt;
+use nix::libc;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, new_connection, packet_route::link::LinkAttribute};
 
 use crate::{
@@ -10,6 +11,9 @@ use crate::{
     plan::{NetworkPlan, NodePlan},
     sys::make_persistent_tap,
 };
+
+/// The group of all links that are made here, by which they are removed together.
+const GROUP: u32 = 0x7674;
 
 /// The links of the network namespace in which this was opened.
 #[derive(Debug, Clone)]
@@ -37,7 +41,11 @@ impl Links {
     pub(crate) async fn add_bridge(&self, network: &NetworkPlan) -> Result<(), Error> {
         let what = || format!("make the bridge `{}`", network.bridge);
         let mac = parse_mac(&network.mac)?;
-        let bridge = LinkBridge::new(&network.bridge).address(mac).up().build();
+        let bridge = LinkBridge::new(&network.bridge)
+            .address(mac)
+            .append_extra_attribute(LinkAttribute::Group(GROUP))
+            .up()
+            .build();
         self.netlink.link().add(bridge).execute().await.map_err(|e| failed(what(), e))?;
         let index = self.index(&network.bridge).await?;
         let address = IpAddr::V4(network.gateway);
@@ -59,7 +67,8 @@ impl Links {
         let device = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
         device.and_then(|device| make_persistent_tap(&device, &node.tap)).map_err(|e| failed(what(), e))?;
         let (bridge, tap) = (self.index(&network.bridge).await?, self.index(&node.tap).await?);
-        let port = LinkUnspec::new_with_index(tap).controller(bridge).up().build();
+        let group = LinkAttribute::Group(GROUP);
+        let port = LinkUnspec::new_with_index(tap).controller(bridge).append_extra_attribute(group).up().build();
         self.netlink.link().set(port).execute().await.map_err(|e| failed(what(), e))?;
         let mac = parse_mac(&node.mac)?;
         let second = has_ipv6(&network.bridge).then_some(IpAddr::V6(node.ip6));
@@ -76,6 +85,17 @@ impl Links {
             return Ok(());
         };
         self.netlink.link().del(index).execute().await.map_err(|e| failed(format!("remove the link `{name}`"), e))
+    }
+
+    /// Removes all links that were made here, if there are any, at once: the kernel waits 20 ms for its readers after each removal, and
+    /// for a group only one time.
+    pub(crate) async fn remove_all(&self) -> Result<(), Error> {
+        let mut request = self.netlink.link().del(0);
+        request.message_mut().attributes.push(LinkAttribute::Group(GROUP));
+        match request.execute().await {
+            Err(rtnetlink::Error::NetlinkError(e)) if e.to_io().raw_os_error() == Some(libc::ENODEV) => Ok(()),
+            removed => removed.map_err(|e| failed("remove the links", e)),
+        }
     }
 
     /// All links of the namespace, with their indices.
