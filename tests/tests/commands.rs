@@ -53,6 +53,13 @@ async fn a_dropped_command_is_killed(node: Node) -> Result {
     wait_for_none(&node, "sleep 4713").await
 }
 
+/// How much memory this process has now.
+fn resident_kib() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel says so");
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
 /// The test's own timeout ends this.
 async fn wait_for_none(node: &Node, text: &str) -> Result {
     while count(node, text).await? > 0 {}
@@ -111,9 +118,13 @@ async fn a_process_gets_signals_and_is_killed(node: Node) -> Result {
     Ok(())
 }
 
-#[vm_test(memory = "512MiB", timeout = "5m")]
-async fn a_gigabyte_that_nobody_reads_harms_nobody(node: Node) -> Result {
-    let mut chatter = node.spawn("dd if=/dev/zero bs=1048576 count=128 2>/dev/null; echo end >&2").await?;
+/// `VMTEST_INTERNAL_OUTPUT_MIB` says how much; the long tier prints a gibibyte.
+#[vm_test(timeout = "10m")]
+async fn output_that_nobody_reads_harms_nobody(node: Node) -> Result {
+    let mib = std::env::var("VMTEST_INTERNAL_OUTPUT_MIB").map_or(Ok(64), |mib| mib.parse::<usize>())?;
+    let print = format!("dd if=/dev/zero bs=1048576 count={mib} 2>/dev/null");
+    let before = resident_kib()?;
+    let mut chatter = node.spawn(format!("{print}; echo end >&2")).await?;
     for n in 0..100 {
         assert_eq!(node.sh(format!("echo {n}")).await?.stdout(), n.to_string());
     }
@@ -122,8 +133,26 @@ async fn a_gigabyte_that_nobody_reads_harms_nobody(node: Node) -> Result {
     while let Some(chunk) = chatter.stdout.chunk().await? {
         read += chunk.len();
     }
-    assert_eq!(read, 128 << 20);
+    assert_eq!(read, mib << 20);
     assert!(chatter.wait().await?.success());
+
+    let output = node.sh(print).await?;
+    // A mebibyte for each stream, and what the connections and other tests of this process take meanwhile.
+    let grown = resident_kib()?.saturating_sub(before);
+    assert!(grown < 48 << 10, "{grown} KiB for {mib} MiB of output");
+    assert_eq!(output.stdout_raw().len(), mib << 20);
+    Ok(())
+}
+
+#[vm_test]
+async fn a_guest_whose_server_dies_says_so(node: Node) -> Result {
+    // Its init starts it again, so the program must go as well.
+    node.sh("mv /usr/sbin/dropbear /gone; (sleep 1; killall dropbear) >/dev/null 2>&1 &").await?;
+    let cut = node.sh("sleep 1000").await.expect_err("the connection breaks");
+    assert_eq!((cut.kind(), cut.node()), (Kind::Connection, Some("node")), "{cut}");
+    assert!(cut.to_string().contains("the connection broke"), "{cut}");
+    let gone = node.sh("true").await.expect_err("nobody answers");
+    assert!(gone.to_string().contains("node `node`: the guest's SSH server at 10.77.0.11:22 is gone"), "{gone}");
     Ok(())
 }
 

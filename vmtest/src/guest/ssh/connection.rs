@@ -64,6 +64,10 @@ impl Connection {
         let failed = |what: &str| Error::new(Kind::Connection, format!("cannot {what} at {address} over SSH"));
         let host = PinnedHost { expected: keys.host_public(), address };
         let mut handle = client::connect(Arc::new(config()), address, host).await.map_err(|e| match e {
+            Refused::Ssh(russh::Error::IO(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                let message = format!("the guest's SSH server at {address} is gone; its console may say why");
+                Refused::Final(Error::new(Kind::Connection, message).caused_by(e))
+            }
             Refused::Ssh(e) if !turns_away(&e) => Refused::Final(failed("connect").caused_by(e)),
             e => e,
         })?;
