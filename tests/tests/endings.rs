@@ -41,6 +41,14 @@ mod victims {
     }
 
     #[vm_test(timeout = "10m")]
+    #[ignore = "run by a_guest_that_joined_late_and_panics_fails_the_test"]
+    async fn late_guest_panics(cluster: Cluster) -> Result {
+        let late = cluster.add(NodeSpec::new("late")).await?;
+        late.sh("(sleep 1; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &").await?;
+        pending().await
+    }
+
+    #[vm_test(timeout = "10m")]
     #[ignore = "run by a_command_on_a_machine_that_dies_ends_at_once"]
     async fn guest_powers_off(node: Node) -> Result {
         node.sh("poweroff -f; sleep 1000").await?;
@@ -114,6 +122,12 @@ fn a_guest_that_panics_fails_the_test_while_the_body_waits() {
     let said =
         ["node `node`: the guest's kernel panicked", "sysrq triggered crash", "last console lines", "Call Trace"];
     running.finish().assert_failed_with(&said).assert_nothing_left();
+}
+
+#[test]
+fn a_guest_that_joined_late_and_panics_fails_the_test() {
+    let said = ["node `late`: the guest's kernel panicked", "sysrq triggered crash"];
+    Victim::new("late_guest_panics").run().assert_failed_with(&said).assert_nothing_left();
 }
 
 #[test]

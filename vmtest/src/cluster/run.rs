@@ -4,13 +4,16 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures_util::future::select_all;
+use futures_util::{
+    FutureExt,
+    future::{pending, select_all},
+};
 use once_cell::sync::OnceCell;
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 use super::{ladder::SSH_PORT, member::Member};
 use crate::{
@@ -41,7 +44,7 @@ pub(crate) struct Run {
     pub(crate) outside: Handle,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
     /// In the order of their addresses; late ones come at the end, removed ones go.
-    pub(crate) members: RwLock<Vec<Arc<Member>>>,
+    pub(crate) members: watch::Sender<Vec<Arc<Member>>>,
     pub(crate) keys: Arc<Keys>,
     /// Plans machines that join later.
     pub(crate) planner: Planner,
@@ -77,7 +80,7 @@ impl Run {
 
     /// The machines of now.
     pub(crate) fn members(&self) -> Vec<Arc<Member>> {
-        self.members.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.members.borrow().clone()
     }
 
     /// Addresses and names of the machines of now.
@@ -95,12 +98,12 @@ impl Run {
 
     /// These machines belong to the cluster from now on.
     pub(crate) fn join(&self, members: Vec<Arc<Member>>) {
-        self.members.write().unwrap_or_else(PoisonError::into_inner).extend(members);
+        self.members.send_modify(|all| all.extend(members));
     }
 
     /// This machine does not any more.
     pub(crate) fn leave(&self, name: &str) {
-        self.members.write().unwrap_or_else(PoisonError::into_inner).retain(|member| member.plan.name != name);
+        self.members.send_modify(|all| all.retain(|member| member.plan.name != name));
     }
 
     /// Does this on the engine; a teardown stops it.
@@ -118,10 +121,16 @@ impl Run {
 
     /// Resolves when a guest's kernel has panicked, with the error that says so. Pending for ever otherwise.
     pub(crate) async fn panicked(&self) -> Error {
-        let members = self.members();
-        if members.is_empty() {
-            return std::future::pending().await;
+        let mut members = self.members.subscribe();
+        loop {
+            let now = members.borrow_and_update().clone();
+            // With a future that never ends, because there may be no machine at all.
+            let panics = now.iter().map(|member| member.panicked().boxed()).chain([pending().boxed()]);
+            tokio::select! {
+                (error, ..) = select_all(panics) => return error,
+                // The sender is a field of `self`, so it is there.
+                _ = members.changed() => {}
+            }
         }
-        select_all(members.iter().map(|member| Box::pin(member.panicked()))).await.0
     }
 }

@@ -11,7 +11,7 @@ use std::{
     panic::{AssertUnwindSafe, resume_unwind},
     path::Path,
     sync::{
-        Arc, Mutex, RwLock,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -23,7 +23,7 @@ use futures_util::FutureExt;
 use once_cell::sync::OnceCell;
 use tokio::{
     runtime::{self, Handle, Runtime},
-    sync::oneshot,
+    sync::{oneshot, watch},
 };
 
 use super::{facts::gather, settings::Settings, signals};
@@ -286,7 +286,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     let journal = Journal::create(dir.path(), &plan.name).inspect_err(|_| drop(dir.remove()))?;
     let started = Instant::now();
     let run = Run {
-        members: RwLock::default(),
+        members: watch::Sender::default(),
         keys,
         planner: planner(spec, settings, observer.clone()),
         tasks: Mutex::default(),
