@@ -84,13 +84,6 @@ pub(crate) struct Built {
 pub(crate) const KERNEL: &str = "vmlinuz";
 pub(crate) const INITRAMFS: &str = "initramfs.cpio";
 
-#[derive(Serialize, Deserialize)]
-struct Current {
-    /// Our own part of the recipe; another one makes another image.
-    recipe: String,
-    image: Image,
-}
-
 fn publish(cache: &Cache, name: &str, built: Built) -> Result<Image> {
     let dir = cache.images().join(format!("{name}-{}", built.key));
     if !dir.exists() {
@@ -103,25 +96,23 @@ fn publish(cache: &Cache, name: &str, built: Built) -> Result<Image> {
         initramfs: dir.join(INITRAMFS),
         kernel_version: built.kernel_version,
     };
-    let current = Current { recipe: micro::recipe(), image };
-    let text = serde_json::to_string_pretty(&current).expect("an image is plain data");
+    let text = serde_json::to_string_pretty(&image).expect("an image is plain data");
     let path = current_path(cache, name);
     let file = tempfile::NamedTempFile::new_in(cache.images()).map_err(Error::file("write in", cache.images()))?;
     fs::write(file.path(), text).map_err(Error::file("write", file.path()))?;
     file.persist(&path).map_err(|e| Error::file("write", path)(e.error))?;
-    Ok(current.image)
+    Ok(image)
 }
 
 fn read_current(cache: &Cache, name: &str) -> Option<Image> {
     let text = fs::read(current_path(cache, name)).ok()?;
-    let current: Current = serde_json::from_slice(&text).ok()?;
-    let whole =
-        current.recipe == micro::recipe() && current.image.kernel.is_file() && current.image.initramfs.is_file();
-    whole.then_some(current.image)
+    let image: Image = serde_json::from_slice(&text).ok()?;
+    (image.kernel.is_file() && image.initramfs.is_file()).then_some(image)
 }
 
 fn current_path(cache: &Cache, name: &str) -> PathBuf {
-    cache.images().join(format!("{name}.json"))
+    // One for each recipe, so that projects with different versions of this crate do not undo each other's builds.
+    cache.images().join(format!("{name}-{}.json", micro::recipe()))
 }
 
 fn work_prefix(name: &str) -> String {

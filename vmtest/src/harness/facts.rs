@@ -110,12 +110,11 @@ impl vmtest_images::Progress for ImageProgress<'_> {
         if let Some(observer) = self.observer {
             return observer(&Event::Image { what: what.to_owned(), percent });
         }
-        if self.step.replace(what.to_owned()) != what {
-            if std::io::stderr().is_terminal() {
-                self.bar.set_draw_target(ProgressDrawTarget::stderr());
-            } else {
-                eprintln!("{}: {what}", self.bar.prefix());
-            }
+        let before = self.step.replace(what.to_owned());
+        match std::io::stderr().is_terminal() {
+            true if before.is_empty() => self.bar.set_draw_target(ProgressDrawTarget::stderr()),
+            false if before != what => eprintln!("{}: {what}", self.bar.prefix()),
+            _ => {}
         }
         self.bar.set_message(what.to_owned());
         self.bar.set_position(percent);

@@ -78,8 +78,9 @@ fn progress(what: String, total: u64) -> Moved {
         return Box::new(|_| {});
     }
     let bar = ProgressBar::hidden();
-    let template = "vmtest: {msg} [{bar:30}] {bytes} ({bytes_per_sec})";
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let shape = if total > 0 { "[{bar:30}]" } else { "{spinner}" };
+    let template = format!("vmtest: {{msg}} {shape} {{bytes}} ({{bytes_per_sec}})");
+    bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message(what);
     if total > 0 {
         bar.set_length(total);
