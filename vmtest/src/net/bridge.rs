@@ -88,7 +88,7 @@ impl Links {
     }
 
     /// Removes all links that were made here, if there are any, at once: the kernel waits 20 ms for its readers after each removal, and
-    /// for a group only one time.
+    /// for a group only one time. For a namespace that is the cluster's own: the group is the same in all clusters.
     pub(crate) async fn remove_all(&self) -> Result<(), Error> {
         let mut request = self.netlink.link().del(0);
         request.message_mut().attributes.push(LinkAttribute::Group(GROUP));
