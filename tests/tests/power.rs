@@ -35,6 +35,28 @@ async fn a_machine_is_killed_and_started(node: Node, peer: Node) -> Result {
 }
 
 #[vm_test(timeout = "3m")]
+async fn a_machine_that_cannot_be_started_stays_off(node: Node, cluster: Cluster) -> Result {
+    node.kill().await?;
+    // What a full disk would do: the guest's facts cannot be written.
+    let runs = std::env::var("VMTEST_RUN").or_else(|_| std::env::var("XDG_RUNTIME_DIR").map(|dir| dir + "/vmtest"));
+    let runs = runs.unwrap_or_else(|_| format!("/tmp/vmtest-{}", nix::unistd::geteuid()));
+    let initramfs = format!("{runs}/{}/node/initramfs", cluster.id());
+    std::fs::remove_file(&initramfs)?;
+    std::fs::create_dir(&initramfs)?;
+    let error = node.start().await.expect_err("it cannot be started");
+    assert_eq!((error.kind(), error.node()), (Kind::Host, Some("node")));
+    assert!(error.to_string().contains("cannot write to"), "{error}");
+    assert_eq!(node.state(), State::Off);
+    let error = node.sh("true").await.expect_err("it is off");
+    assert!(error.to_string().contains("could not be booted"), "{error}");
+
+    std::fs::remove_dir(&initramfs)?;
+    node.start().await?;
+    node.sh("true").await?;
+    Ok(())
+}
+
+#[vm_test(timeout = "3m")]
 async fn a_machine_shuts_down_and_reboots(node: Node) -> Result {
     let first = node.sh(BOOT_ID).await?.stdout();
     node.reboot().await?;

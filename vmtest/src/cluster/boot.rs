@@ -29,17 +29,23 @@ pub(super) async fn boot(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Err
     Ok(())
 }
 
-/// The same, within the limit for boots.
+/// The same, within the limit for boots. A machine that does not come up is off afterwards, and its VMM gone.
 ///
 /// # Errors
 /// Those of [`boot`], or the rung that was not reached.
 pub(super) async fn boot_in_time(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
     let limit = run.plan.boot_timeout;
-    timeout(limit, boot(run, member)).await.unwrap_or_else(|_| {
+    let booted = timeout(limit, boot(run, member)).await.unwrap_or_else(|_| {
         let what = member.not_ready().unwrap_or_default();
         let message = format!("not ready within {:.1} s: {what}", limit.as_secs_f64());
         Err(Error::new(Kind::Timeout, message).on_node(&member.plan.name).after(limit))
-    })
+    });
+    if let Err(e) = &booted {
+        member.fail(e);
+        let killed = member.process().map_or(Ok(()), |process| process.kill());
+        killed.map_err(|e| Error::new(Kind::Host, "cannot kill the VMM").caused_by(e))?;
+    }
+    booted
 }
 
 async fn launch(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
@@ -64,12 +70,12 @@ async fn launch(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
     let process = Process::of_child(pidfd).map_err(|e| Error::new(Kind::Host, "cannot watch the VMM").caused_by(e))?;
     let process = Arc::new(process);
     member.set_process(process.clone());
-    run.spawn(attend(run.clone(), member.clone(), process, intent));
+    run.spawn(attend(run.clone(), member.clone(), process, intent, member.boot()));
     Ok(())
 }
 
 /// Follows a VMM to its end, and decides what that means. Boxed, because the next boot is followed in the same way.
-fn attend(run: Arc<Run>, member: Arc<Member>, process: Arc<Process>, intent: u32) -> BoxFuture<'static, ()> {
+fn attend(run: Arc<Run>, member: Arc<Member>, process: Arc<Process>, intent: u32, boot: u32) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let mut fate = member.attend(&process, &member.dir.join(hypervisor::CONSOLE)).await;
         if fate.anomaly.is_some() {
@@ -82,6 +88,10 @@ fn attend(run: Arc<Run>, member: Arc<Member>, process: Arc<Process>, intent: u32
         };
         if let Err(e) = run.journal.released(intent) {
             tracing::warn!("{e}");
+        }
+        if member.boot() != boot {
+            // The test has started it again, after a boot that was given up.
+            return;
         }
         match member.intent() {
             // The same path for a reboot that we asked for and one that the guest did by itself.
@@ -99,7 +109,8 @@ fn attend(run: Arc<Run>, member: Arc<Member>, process: Arc<Process>, intent: u32
 
 async fn boot_again(run: &Arc<Run>, member: &Arc<Member>) {
     if let Err(e) = boot_in_time(run, member).await {
-        member.fail(&e);
+        // Whoever talks to the machine is told; it is off.
+        tracing::warn!("{} has not come up again: {e}", member.plan.name);
     }
 }
 

@@ -107,10 +107,16 @@ impl Member {
         self.life.send_modify(|life| *life = Life { number: life.number + 1, state: State::Booting, fate: None });
     }
 
-    /// Its VMM has ended and will not be started again by itself.
+    /// Its VMM has ended and will not be started again by itself. What is known of its end first, stays.
     pub(crate) fn end(&self, fate: Fate) {
         self.ssh.close();
-        self.life.send_modify(|life| (life.state, life.fate) = (State::Off, Some(fate)));
+        self.life.send_if_modified(|life| {
+            let on = life.state != State::Off;
+            if on {
+                (life.state, life.fate) = (State::Off, Some(fate));
+            }
+            on
+        });
     }
 
     /// A boot that failed for another reason than the machine's own end.

@@ -60,10 +60,7 @@ impl Node {
     /// # Errors
     /// [`Kind::Spec`] for a machine that is on, else why it does not come up.
     pub async fn start(&self) -> Result<(), Error> {
-        self.change(Action::Start, true, |run, member| async move {
-            boot_in_time(&run, &member).await.inspect_err(|e| member.fail(e))
-        })
-        .await
+        self.change(Action::Start, true, |run, member| async move { boot_in_time(&run, &member).await }).await
     }
 
     /// Reboots the machine and returns when it answers again. The VMM ends and is started again: the boot id differs,
