@@ -21,6 +21,10 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// A killed process is gone in milliseconds, under emulation too; one that is not hangs in its kernel.
 const KILLED_WITHIN: Duration = Duration::from_secs(20);
 
+/// Begins a session if the shell does not lead one: under OpenSSH it does, and there `setsid` would fork and lose the
+/// exit code; under dropbear it does not.
+const IN_A_SESSION: &str = "read -r _ _ _ _ group _ </proc/$$/stat; [ \"$group\" = $$ ] || set -- setsid; exec \"$@\" ";
+
 /// An environment variable that marks the processes of one command, so that all of them are found, whichever group or
 /// session they moved to. Random, because a forked snapshot has commands of its own.
 #[derive(Debug, Clone)]
@@ -83,7 +87,7 @@ impl Command {
         };
         let random = random().map_err(|e| Error::new(Kind::Host, "cannot mark a command").caused_by(e))?;
         let mark = Mark(format!("VMTEST_COMMAND={:016x}", u64::from_ne_bytes(random)));
-        Ok(([b"export ", mark.0.as_bytes(), b"; exec setsid ", shell.as_slice()].concat(), mark))
+        Ok(([b"export ", mark.0.as_bytes(), b"; ", IN_A_SESSION.as_bytes(), shell.as_slice()].concat(), mark))
     }
 }
 
@@ -248,6 +252,14 @@ mod tests {
         let lines: Vec<_> = ran.lines().collect();
         assert_eq!(lines[0], lines[1], "the shell leads its session");
         assert_eq!(lines[2], mark.0);
+    }
+
+    #[test]
+    fn a_shell_that_leads_a_session_keeps_its_exit_code() {
+        let (line, _) = Command::new("sleep 0.1; exit 7").line().unwrap();
+        let mut leader = std::process::Command::new("setsid");
+        let status = leader.args(["--wait", "sh", "-c"]).arg(OsStr::from_bytes(&line)).status().unwrap();
+        assert_eq!(status.code(), Some(7));
     }
 
     #[test]

@@ -47,6 +47,9 @@ pub(crate) fn scale_timeouts(factor: f64) {
 /// # Errors
 /// After the limit, with what was waited for, how often it was tried and the last error. At once, with that error, when
 /// a machine has died.
+///
+/// # Panics
+/// Outside a tokio runtime; the body of a test is inside one.
 #[track_caller]
 pub fn eventually<T, E: Into<Failure>>(
     what: &str,
