@@ -7,6 +7,8 @@ use std::{error::Error as StdError, fmt, panic::Location};
 /// It is to tests what `anyhow::Error` is to programs, and like it no [`std::error::Error`] itself.
 pub struct Failure {
     cause: Box<dyn StdError + Send + Sync>,
+    /// What was being done, the outermost first.
+    context: Option<String>,
     at: &'static Location<'static>,
 }
 
@@ -33,12 +35,44 @@ impl Failure {
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for Failure {
     #[track_caller]
     fn from(cause: E) -> Self {
-        Self { cause: cause.into(), at: Location::caller() }
+        Self { cause: cause.into(), context: None, at: Location::caller() }
+    }
+}
+
+/// Says what was being done when something failed.
+pub trait Context<T> {
+    /// Puts this before the error's own words; the line is the caller's.
+    ///
+    /// ```no_run
+    /// # use vmtest::prelude::*;
+    /// # async fn body(node: Node) -> Result {
+    /// let port: u16 = node.sh("cat /run/port").await?.stdout().parse().context("the service's port")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The error, with its context.
+    fn context(self, what: impl fmt::Display) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<Failure>> Context<T> for Result<T, E> {
+    #[track_caller]
+    fn context(self, what: impl fmt::Display) -> Result<T, Failure> {
+        let at = Location::caller();
+        self.map_err(|e| {
+            let failure: Failure = e.into();
+            let inner = failure.context.map_or_else(String::new, |inner| format!(": {inner}"));
+            Failure { cause: failure.cause, context: Some(format!("{what}{inner}")), at }
+        })
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(context) = &self.context {
+            write!(f, "{context}: ")?;
+        }
         write!(f, "{}", self.cause)?;
         let mut cause = self.cause.source();
         while let Some(e) = cause {
@@ -58,6 +92,19 @@ impl fmt::Debug for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_says_what_was_being_done() {
+        fn inner() -> Result<u32, Failure> {
+            "x".parse::<u32>().context("the port")
+        }
+        let line = line!() + 1;
+        let failure = inner().context(format_args!("the service of {}", "alice")).unwrap_err();
+        let text = "the service of alice: the port: invalid digit found in string";
+        assert_eq!(failure.to_string(), text);
+        assert_eq!(format!("{failure:?}"), format!("{text}\n  at {}:{line}:31", file!()));
+        assert!(failure.cause::<std::num::ParseIntError>().is_some());
+    }
 
     #[test]
     fn a_failure_knows_the_line_of_the_question_mark() {

@@ -30,7 +30,7 @@ pub mod spec;
 
 pub use cluster::{Cluster, Condition, Node, State};
 pub use error::{Error, Kind, Phase};
-pub use failure::Failure;
+pub use failure::{Context, Failure};
 pub use guest::eventually;
 pub use harness::{ClusterBuilder, FromCluster, Param, StartedCluster};
 pub use vmtest_macros::{test, vm_test};
@@ -42,7 +42,7 @@ pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
 pub mod prelude {
     pub use std::time::Duration;
 
-    pub use crate::{Cluster, Condition, Error, Failure, Node, Result, eventually, spec::NodeSpec, vm_test};
+    pub use crate::{Cluster, Condition, Context, Error, Failure, Node, Result, eventually, spec::NodeSpec, vm_test};
 }
 
 #[doc(hidden)]
