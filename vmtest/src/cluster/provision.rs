@@ -21,12 +21,15 @@ use crate::{
 /// The first thing that failed; a timeout names every node that is not ready with the rung that it waits for.
 pub(crate) async fn provision(run: &Arc<Run>) -> Result<(), Error> {
     let members = run.members();
-    make_network(run, &members).await.map_err(|e| e.in_phase(Phase::Provision))?;
-    run.emit(&Event::NetworkUp { after: run.elapsed() });
-    let boots =
-        members.iter().map(|member| async move { boot(run, member).await.map_err(|e| e.in_phase(Phase::Ready)) });
+    let work = async {
+        make_network(run, &members).await.map_err(|e| e.in_phase(Phase::Provision))?;
+        run.emit(&Event::NetworkUp { after: run.elapsed() });
+        let boots =
+            members.iter().map(|member| async move { boot(run, member).await.map_err(|e| e.in_phase(Phase::Ready)) });
+        try_join_all(boots).await
+    };
     let limit = run.plan.boot_timeout;
-    match timeout(limit.saturating_sub(run.elapsed()), try_join_all(boots)).await {
+    match timeout(limit.saturating_sub(run.elapsed()), work).await {
         Ok(result) => result.map(drop)?,
         Err(_) => return Err(not_ready(run, &members).in_phase(Phase::Ready)),
     }

@@ -24,6 +24,7 @@ use once_cell::sync::OnceCell;
 use tokio::{
     runtime::{self, Handle, Runtime},
     sync::{oneshot, watch},
+    time::timeout,
 };
 
 use super::{facts::gather, settings::Settings, signals};
@@ -227,7 +228,6 @@ where
             biased;
             error = run.panicked() => End::Failed(error.to_string()),
             end = live(&run, body) => end,
-            () = tokio::time::sleep(run.plan.timeout.saturating_sub(run.elapsed())) => End::Failed(timed_out(&run)),
         }
     });
     // Tasks that the body spawned are dropped; those that block are left to the end of the process.
@@ -248,7 +248,11 @@ where
         Ok(Err(e)) => return End::Failed(e.to_string()),
         Err(_) => return End::Failed("provisioning was stopped".to_owned()),
     }
-    match AssertUnwindSafe(body(Cluster::new(run.clone()))).catch_unwind().await {
+    // Provisioning has a limit of its own, no later than this one, and says which machine was not ready.
+    let rest = run.plan.timeout.saturating_sub(run.elapsed());
+    let body = AssertUnwindSafe(body(Cluster::new(run.clone()))).catch_unwind();
+    let Ok(ended) = timeout(rest, body).await else { return End::Failed(timed_out(run)) };
+    match ended {
         Ok(Ok(())) => End::Passed,
         Ok(Err(message)) => End::Failed(message),
         Err(payload) => match payload.downcast::<Failure>() {
