@@ -11,11 +11,13 @@ mod micro;
 mod modules;
 mod packages;
 mod seed;
+mod tree;
 
 pub use cache::Cache;
 pub use error::Error;
 pub use image::{Image, Progress, ensure, find, known};
 pub use seed::{GuestConfig, HostKey, Interface, Mount, append_seed};
+pub use tree::{tree, write_seed};
 
 /// What the calls of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;

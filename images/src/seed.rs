@@ -80,7 +80,7 @@ pub fn append_seed(base: &Path, out: &Path, config: &GuestConfig) -> io::Result<
     write_archive(BufWriter::new(file), config)?.flush()
 }
 
-fn write_archive<W: Write>(out: W, config: &GuestConfig) -> io::Result<W> {
+pub(crate) fn write_archive<W: Write>(out: W, config: &GuestConfig) -> io::Result<W> {
     let mut archive = Archive::new(out);
     let lines = |lines: Vec<String>| lines.concat().into_bytes();
     archive.file("etc/hostname", 0o644, format!("{}\n", config.hostname).as_bytes())?;
