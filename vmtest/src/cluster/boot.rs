@@ -61,15 +61,16 @@ async fn launch(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
     // At each start, because other machines may have come and gone. A few milliseconds, so it may block the engine; on
     // another thread it could not be stopped by a teardown.
     let config = guest::config(&member.plan, &run.plan.network, &run.hosts(), &run.keys);
-    vmtest_images::append_seed(&member.base_initramfs, &member.dir.join(&member.plan.initramfs), &config)
+    run.hypervisor
+        .prepare(&member.plan, &member.base_initramfs, &member.dir, &config)
         .map_err(|e| cannot_write(&member.dir, e))?;
 
     let intent = run.journal.intent(Effect::Process { node: member.plan.name.clone() })?;
-    let (pidfd, id) = hypervisor::start(&plan, &member.dir, &run.keeper).await?;
-    run.journal.done(intent, Some(id))?;
+    let (pidfd, id) = run.hypervisor.launch(&plan, &run.site(member)?, &config).await?;
+    run.journal.done(intent, Some(id.clone()))?;
     let process = Process::of_child(pidfd).map_err(|e| Error::new(Kind::Host, "cannot watch the VMM").caused_by(e))?;
     let process = Arc::new(process);
-    member.set_process(process.clone());
+    member.set_process(process.clone(), id);
     run.spawn(attend(run.clone(), member.clone(), process, intent, member.boot()));
     Ok(())
 }
@@ -82,9 +83,9 @@ fn attend(run: Arc<Run>, member: Arc<Member>, process: Arc<Process>, intent: u32
             // It may still run; the teardown ends it.
             return member.end(fate);
         }
-        let reset = match member.machine() {
-            Some(machine) => machine.was_reset().await,
-            None => false,
+        let reset = match (member.machine(), fate.ended) {
+            (Some(machine), Some(how)) => machine.ended(how).await,
+            _ => false,
         };
         if let Err(e) = run.journal.released(intent) {
             tracing::warn!("{e}");
@@ -100,7 +101,7 @@ fn attend(run: Arc<Run>, member: Arc<Member>, process: Arc<Process>, intent: u32
             // It would do so for ever.
             None if reset => fate.how = "reset itself before it was ready,".to_owned(),
             Some(Action::Kill) => fate.how = "was killed by the test".to_owned(),
-            Some(Action::Shutdown) => fate.how = "was shut down by the test".to_owned(),
+            Some(Action::Shutdown) => fate.how = format!("was shut down by the test, by {},", member.means()),
             _ => {}
         }
         member.end(fate);

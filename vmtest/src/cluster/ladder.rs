@@ -42,7 +42,8 @@ async fn rungs(run: &Run, member: &Member) -> Result<(), Error> {
         run.emit(&Event::Reached { node: member.plan.name.clone(), rung, after });
     };
     reached(Rung::VmmAlive);
-    let machine = run.hypervisor.connect(&member.dir).await?;
+    let vmm = member.process_id().ok_or_else(|| Error::new(Kind::Host, "the machine has no VMM"))?;
+    let machine = run.hypervisor.connect(&run.site(member)?, &vmm).await?;
     if !machine.running().await? {
         return Err(Error::new(Kind::Host, "the VMM has not started its virtual CPUs"));
     }

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Kind},
     evidence::Rung,
     guest::ssh::Ssh,
-    host::{Anomaly, Console, Process},
+    host::{Anomaly, Console, Ended, Process, ProcessId},
     hypervisor::Machine,
     plan::NodePlan,
 };
@@ -44,6 +44,8 @@ pub(crate) struct Member {
     life: watch::Sender<Life>,
     /// What the end of the VMM shall mean, when it is asked for by us.
     intent: Mutex<Option<Action>>,
+    /// By what a shutdown is being tried.
+    means: Mutex<&'static str>,
     vmm: Mutex<Vmm>,
     rungs: Mutex<Vec<(Rung, Duration)>>,
 }
@@ -51,7 +53,7 @@ pub(crate) struct Member {
 /// The VMM of the current boot.
 #[derive(Debug, Default)]
 struct Vmm {
-    process: Option<Arc<Process>>,
+    process: Option<(Arc<Process>, ProcessId)>,
     /// Its API, held open from the moment it answers.
     machine: Option<Arc<dyn Machine>>,
 }
@@ -68,6 +70,8 @@ struct Life {
 #[derive(Debug, Clone)]
 pub(crate) struct Fate {
     pub(crate) how: String,
+    /// How its VMM ended, where that was seen.
+    pub(crate) ended: Option<Ended>,
     pub(crate) anomaly: Option<Anomaly>,
     pub(crate) at: Duration,
 }
@@ -84,6 +88,7 @@ impl Member {
             started,
             life: watch::Sender::new(Life { number: 0, state: State::Booting, fate: None }),
             intent: Mutex::default(),
+            means: Mutex::default(),
             vmm: Mutex::default(),
             rungs: Mutex::default(),
         }
@@ -121,7 +126,8 @@ impl Member {
 
     /// A boot that failed for another reason than the machine's own end.
     pub(crate) fn fail(&self, why: &Error) {
-        let fate = Fate { how: format!("could not be booted: {why}"), anomaly: None, at: self.started.elapsed() };
+        let fate =
+            Fate { how: format!("could not be booted: {why}"), ended: None, anomaly: None, at: self.started.elapsed() };
         self.end(fate);
     }
 
@@ -129,16 +135,29 @@ impl Member {
         *lock(&self.intent) = action;
     }
 
+    /// A shutdown is tried by this now.
+    pub(crate) fn ends_by(&self, means: &'static str) {
+        *lock(&self.means) = means;
+    }
+
+    pub(crate) fn means(&self) -> &'static str {
+        *lock(&self.means)
+    }
+
     pub(crate) fn intent(&self) -> Option<Action> {
         *lock(&self.intent)
     }
 
-    pub(crate) fn set_process(&self, process: Arc<Process>) {
-        lock(&self.vmm).process = Some(process);
+    pub(crate) fn set_process(&self, process: Arc<Process>, id: ProcessId) {
+        lock(&self.vmm).process = Some((process, id));
     }
 
     pub(crate) fn process(&self) -> Option<Arc<Process>> {
-        lock(&self.vmm).process.clone()
+        lock(&self.vmm).process.as_ref().map(|(process, _)| process.clone())
+    }
+
+    pub(crate) fn process_id(&self) -> Option<ProcessId> {
+        lock(&self.vmm).process.as_ref().map(|(_, id)| id.clone())
     }
 
     pub(crate) fn set_machine(&self, machine: Arc<dyn Machine>) {
@@ -153,8 +172,8 @@ impl Member {
     pub(crate) async fn attend(&self, process: &Process, console: &Path) -> Fate {
         let ended = async {
             match process.ended().await {
-                Ok(ended) => format!("ended with {ended}"),
-                Err(e) => format!("cannot be watched any more: {e}"),
+                Ok(ended) => (format!("ended with {ended}"), Some(ended)),
+                Err(e) => (format!("cannot be watched any more: {e}"), None),
             }
         };
         tokio::pin!(ended);
@@ -164,16 +183,16 @@ impl Member {
             }
             std::future::pending::<()>().await;
         };
-        let how = tokio::select! {
+        let (how, ended) = tokio::select! {
             how = &mut ended => how,
             () = follow => unreachable!("following never ends by itself"),
             _ = self.console.anomaly() => {
                 let after = timeout(PANIC_LINES_WITHIN, &mut ended).await;
-                after.unwrap_or_else(|_| "still runs".to_owned())
+                after.unwrap_or_else(|_| ("still runs".to_owned(), None))
             }
         };
         self.console.catch_up(console);
-        Fate { how, anomaly: self.console.seen_anomaly(), at: self.started.elapsed() }
+        Fate { how, ended, anomaly: self.console.seen_anomaly(), at: self.started.elapsed() }
     }
 
     pub(crate) fn reached(&self, rung: Rung, after: Duration) {
@@ -220,15 +239,20 @@ impl Member {
         let result = tokio::select! {
             biased;
             error = self.lost(booted.number) => Err(error),
-            result = work => match result {
-                // A guest that goes down closes its connections first.
-                Err(e) if e.kind() == Kind::Connection => {
-                    Err(timeout(GOES_DOWN_WITHIN, self.lost(booted.number)).await.unwrap_or(e))
-                }
-                result => result,
-            },
+            result = work => self.explained(result, booted.number).await,
         };
         result.map_err(|e| e.on_node(&self.plan.name))
+    }
+
+    /// The result, or the end of the machine where that is why a connection failed: a guest that goes down closes its
+    /// connections first.
+    async fn explained<T>(&self, result: Result<T, Error>, boot: u32) -> Result<T, Error> {
+        match result {
+            Err(e) if e.kind() == Kind::Connection => {
+                Err(timeout(GOES_DOWN_WITHIN, self.lost(boot)).await.unwrap_or(e))
+            }
+            result => result,
+        }
     }
 
     /// Does something while the VMM of the current boot runs.
@@ -240,7 +264,7 @@ impl Member {
         let result = tokio::select! {
             biased;
             error = self.lost(number) => Err(error),
-            result = work => result,
+            result = work => self.explained(result, number).await,
         };
         result.map_err(|e| e.on_node(&self.plan.name))
     }

@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Kind, Phase},
     evidence::Event,
     host::Effect,
+    hypervisor::Port,
     net::Links,
 };
 
@@ -53,7 +54,10 @@ async fn make_network(run: &Run, members: &[Arc<Member>]) -> Result<(), Error> {
 pub(super) async fn add_port(run: &Run, member: &Member) -> Result<(), Error> {
     let links = run.links.get_or_try_init(Links::open)?;
     let tap = run.journal.intent(Effect::Link { name: member.plan.tap.clone() })?;
-    links.add_port(&run.plan.network, &member.plan).await?;
+    if run.hypervisor.port() == Port::Tap {
+        links.add_tap(&run.plan.network, &member.plan).await?;
+    }
+    links.add_neighbour(&run.plan.network, &member.plan).await?;
     run.journal.done(tap, None)
 }
 

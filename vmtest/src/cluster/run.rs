@@ -21,7 +21,7 @@ use crate::{
     evidence::{Event, Observer},
     guest::ssh::{Keys, Ssh},
     host::{Journal, Keeper, RunDir},
-    hypervisor::Hypervisor,
+    hypervisor::{Hypervisor, Site},
     net::Links,
     plan::{NodePlan, Plan},
     spec::NodeSpec,
@@ -94,6 +94,16 @@ impl Run {
         let ssh = Ssh::new(address, "root", self.keys.clone(), self.engine.clone());
         let dir = self.dir.path().join(&plan.name);
         Arc::new(Member::new(plan, base_initramfs, dir, ssh, self.started))
+    }
+
+    /// Where this machine is started.
+    ///
+    /// # Errors
+    /// When there is no network yet.
+    pub(crate) fn site<'a>(&'a self, member: &'a Member) -> Result<Site<'a>, Error> {
+        let links = self.links.get_or_try_init(Links::open)?;
+        let (node, network) = (&member.plan, &self.plan.network);
+        Ok(Site { node, network, dir: &member.dir, keeper: &self.keeper, links })
     }
 
     /// These machines belong to the cluster from now on.

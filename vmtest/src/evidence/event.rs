@@ -1,51 +1,10 @@
 //! The events of a run.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-/// A step of the readiness ladder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rung {
-    /// The VMM's process runs.
-    VmmAlive,
-    /// The VMM's API answers and its virtual CPUs run.
-    ApiAnswers,
-    /// The kernel has printed its first line.
-    KernelSpeaks,
-    /// The guest answers a TCP connect, if only with a refusal.
-    NetworkAnswers,
-    /// The SSH server has sent its identification line.
-    SshBanner,
-    /// An authenticated `true` has ended with 0.
-    SshAuthenticated,
-}
-
-impl Rung {
-    /// All rungs, from the first.
-    pub const ALL: [Self; 6] = [
-        Self::VmmAlive,
-        Self::ApiAnswers,
-        Self::KernelSpeaks,
-        Self::NetworkAnswers,
-        Self::SshBanner,
-        Self::SshAuthenticated,
-    ];
-}
-
-impl fmt::Display for Rung {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::VmmAlive => "VMM alive",
-            Self::ApiAnswers => "API answers",
-            Self::KernelSpeaks => "kernel speaks",
-            Self::NetworkAnswers => "network answers",
-            Self::SshBanner => "SSH banner",
-            Self::SshAuthenticated => "SSH authenticated",
-        })
-    }
-}
+use crate::spec::Rung;
 
 /// Something that happened in a run. Times count from the start of provisioning; serialized, they are seconds.
 #[derive(Debug, Clone, Serialize)]

@@ -2,4 +2,5 @@
 
 mod event;
 
-pub use event::{Event, Observer, Rung};
+pub use crate::spec::Rung;
+pub use event::{Event, Observer};

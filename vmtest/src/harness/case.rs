@@ -54,7 +54,7 @@ pub enum Setting {
     Timeout(u64),
     /// `kernel_args = ".."`
     KernelArgs(&'static str),
-    /// `backend = ".."`
+    /// `backend = ".."`, one or more, separated by commas.
     Backend(&'static str),
     /// `nodes = n`
     Nodes(u32),
@@ -86,7 +86,7 @@ impl TestCase {
         for option in self.options {
             match *option {
                 Setting::Timeout(ms) => spec.timeout = Some(Duration::from_millis(ms)),
-                Setting::Backend(name) => spec.backends.push(name.to_owned()),
+                Setting::Backend(names) => spec.backends.extend(names.split(',').map(|name| name.trim().to_owned())),
                 Setting::Nodes(n) => spec.nodes.extend((1..=n).map(|i| NodeSpec::new(format!("node{i}")))),
                 _ => {}
             }

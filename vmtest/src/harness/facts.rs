@@ -7,7 +7,7 @@ use vmtest_fixtures::Fixture;
 
 use super::settings::Settings;
 use crate::{
-    error::Error,
+    error::{Error, Kind},
     evidence::{Event, Observer},
     hypervisor::{self, Hypervisor},
     net,
@@ -34,7 +34,7 @@ pub(super) fn gather(
     let image = |name: &str| Some((name.to_owned(), image(&cache, name, observer, build).transpose()?));
     let facts = Facts {
         backend: match &hypervisor {
-            Ok(found) => Ok(BackendFacts { name: found.name().to_owned(), emulated: found.emulated() }),
+            Ok(found) => Ok(BackendFacts { name: found.name().to_owned(), capabilities: found.capabilities() }),
             Err(e) => Err(e.to_string()),
         },
         images: images.into_iter().filter_map(image).collect(),
@@ -46,17 +46,37 @@ pub(super) fn gather(
 }
 
 fn choose(spec: &ClusterSpec, settings: &Settings) -> Result<Arc<dyn Hypervisor>, Error> {
-    let auto: Vec<_> = hypervisor::NAMES.iter().map(|&name| name.to_owned()).collect();
-    let asked = [&spec.backends, &settings.backends].into_iter().find(|list| !list.is_empty()).unwrap_or(&auto);
+    let asked = asked_backends(&spec.backends, &settings.backends)?;
     let find = |name: &String| hypervisor::find(name, |name| settings.binaries.get(name).cloned());
     let mut first = None;
-    for name in asked {
+    for name in &asked {
         match find(name) {
             Ok(found) => return Ok(found),
             Err(e) => drop(first.get_or_insert(e)),
         }
     }
     Err(first.expect("the list of backends is never empty"))
+}
+
+/// The backends to try, in this order: those that the settings prefer among those on which the test may run.
+fn asked_backends(spec: &[String], settings: &[String]) -> Result<Vec<String>, Error> {
+    let auto: Vec<_> = hypervisor::AUTO.iter().map(|&name| name.to_owned()).collect();
+    match (spec, settings) {
+        ([], []) => Ok(auto),
+        ([], settings) => {
+            let asked: Vec<_> = settings.iter().filter(|name| *name != hypervisor::FAKE).cloned().collect();
+            if asked.is_empty() {
+                let message = "the settings ask for fake machines, and this test does not say that it may run on them: \
+                               give it `backend = \"fake\"`, or leave it out";
+                return Err(Error::new(Kind::Spec, message));
+            }
+            Ok(asked)
+        }
+        (spec, settings) => {
+            let preferred: Vec<_> = settings.iter().filter(|name| spec.contains(name)).cloned().collect();
+            Ok(if preferred.is_empty() { spec.to_vec() } else { preferred })
+        }
+    }
 }
 
 fn image_of<'a>(node: &'a NodeSettings, defaults: &'a NodeSettings) -> &'a str {
@@ -124,5 +144,26 @@ impl vmtest_images::Progress for ImageProgress<'_> {
 impl Drop for ImageProgress<'_> {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_says_where_it_may_run_and_the_settings_choose() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        for (spec, settings, asked) in [
+            (&[] as &[&str], &[] as &[&str], &["qemu"] as &[&str]),
+            (&[], &["fake", "qemu"], &["qemu"]),
+            (&["fake"], &[], &["fake"]),
+            (&["qemu", "fake"], &["fake"], &["fake"]),
+            (&["fake"], &["qemu"], &["fake"]),
+        ] {
+            assert_eq!(asked_backends(&names(spec), &names(settings)).unwrap(), names(asked), "{spec:?} {settings:?}");
+        }
+        let error = asked_backends(&[], &names(&["fake"])).unwrap_err();
+        assert!(error.to_string().contains("does not say that it may run on them"), "{error}");
     }
 }

@@ -38,7 +38,8 @@ pub(crate) struct SpawnRequest {
 }
 
 enum Order {
-    Spawn(SpawnRequest, oneshot::Sender<io::Result<(OwnedFd, ProcessId)>>),
+    /// Start a child and tell whoever waits; or, with the argument `false`, tell that none is started any more.
+    Spawn(Box<dyn FnOnce(bool) + Send>),
     /// Spawn nothing any more.
     Close(oneshot::Sender<()>),
 }
@@ -68,10 +69,7 @@ impl Keeper {
             let mut open = true;
             for order in inbox {
                 match order {
-                    // Whoever asked may have been cancelled; the journal's intent is then undone by teardown, which
-                    // kills all children of this thread that it does not know.
-                    Order::Spawn(request, reply) if open => drop(reply.send(spawn(request))),
-                    Order::Spawn(_, reply) => drop(reply.send(Err(io::Error::other("the cluster is being torn down")))),
+                    Order::Spawn(start) => start(open),
                     Order::Close(reply) => {
                         open = false;
                         // Whoever asked may have gone.
@@ -86,15 +84,24 @@ impl Keeper {
         Ok(Self { orders, tid })
     }
 
-    /// Starts a VMM as a child of the keeper.
+    /// Calls this on the keeper's thread, to start a child of it.
     ///
     /// Not cancel-safe: a dropped future may leave a child, which [`Keeper::children`] names.
     ///
     /// # Errors
     /// What `fork` or `exec` said.
-    pub(crate) async fn spawn(&self, request: SpawnRequest) -> io::Result<(OwnedFd, ProcessId)> {
+    pub(crate) async fn spawn<T: Send + 'static>(
+        &self,
+        start: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         let (reply, answer) = oneshot::channel();
-        self.orders.send(Order::Spawn(request, reply)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        let work = move |open| {
+            let started = if open { start() } else { Err(io::Error::other("the cluster is being torn down")) };
+            // Whoever asked may have been cancelled; the journal's intent is then undone by teardown, which kills all
+            // children of this thread that it does not know.
+            drop(reply.send(started));
+        };
+        self.orders.send(Order::Spawn(Box::new(work))).map_err(|_| io::ErrorKind::BrokenPipe)?;
         answer.await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?
     }
 
@@ -115,7 +122,11 @@ impl Keeper {
     }
 }
 
-fn spawn(request: SpawnRequest) -> io::Result<(OwnedFd, ProcessId)> {
+/// Starts a program as a child of the calling thread, which is the keeper's.
+///
+/// # Errors
+/// What `fork` or `exec` said.
+pub(crate) fn spawn_program(request: SpawnRequest) -> io::Result<(OwnedFd, ProcessId)> {
     let mut command = Command::new(&request.program);
     command.args(&request.args).current_dir(&request.dir).stdin(Stdio::null());
     command.stdout(request.log.try_clone()?).stderr(request.log);

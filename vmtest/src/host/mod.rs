@@ -9,7 +9,7 @@ mod run_dir;
 
 pub(crate) use console::{Anomaly, Console};
 pub(crate) use journal::{Effect, Entry, Journal};
-pub(crate) use keeper::{Keeper, SpawnRequest};
-pub(crate) use process::{Process, ProcessId};
+pub(crate) use keeper::{Keeper, SpawnRequest, spawn_program};
+pub(crate) use process::{Ended, Process, ProcessId};
 pub(crate) use random::random;
 pub(crate) use run_dir::{RunDir, runs_root};

@@ -91,11 +91,23 @@ impl Process {
         self.send(Signal::TERM)
     }
 
-    fn send(&self, signal: Signal) -> io::Result<()> {
+    /// Sends a signal. A process that is gone already is no error.
+    ///
+    /// # Errors
+    /// When the process is not ours.
+    pub(crate) fn send(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(self.pidfd.get_ref(), signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Waits until it has ended, and leaves it to others to reap it. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the process cannot be watched.
+    pub(crate) async fn gone(&self) -> io::Result<()> {
+        self.pidfd.readable().await.map(drop)
     }
 
     /// Waits until it has ended, and reaps it if it is a child of this process. Cancel-safe; may be called again.
@@ -113,8 +125,8 @@ impl Process {
 /// How a process ended; both are `None` where it was not our child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ended {
-    code: Option<i32>,
-    signal: Option<i32>,
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
 }
 
 impl fmt::Display for Ended {

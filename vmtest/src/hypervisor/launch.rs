@@ -17,6 +17,22 @@ pub(crate) struct LaunchPlan {
     pub(crate) console: String,
     /// The file that receives the VMM's own output.
     pub(crate) log: String,
+    /// For a machine without a VMM, the root directory in which the program is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) root: Option<RootPlan>,
+}
+
+/// The root directory of a machine that is namespaces of this host's kernel; names are in the node's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RootPlan {
+    /// The machine's host name.
+    pub(crate) hostname: String,
+    /// Directories that lie over each other as the root, the topmost first; what the machine changes stays in memory.
+    pub(crate) layers: Vec<String>,
+    /// Directories that are its disks, read-only, and where it finds each.
+    pub(crate) disks: Vec<(String, String)>,
+    /// The file with the id of its boot.
+    pub(crate) boot_id: String,
 }
 
 /// A unix socket that listens before the VMM runs, so that connecting never has to wait for the file to appear.

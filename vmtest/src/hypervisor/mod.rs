@@ -1,24 +1,32 @@
 //! The programs that run machines. A new one is a folder here and a line in [`find`].
 
+mod fake;
 mod kvm;
 mod launch;
 mod qemu;
 mod start;
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, io, os::fd::OwnedFd, path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
+use vmtest_images::GuestConfig;
 
-pub(crate) use launch::{LaunchPlan, ListeningSocket};
-pub(crate) use start::{connect_socket, start};
+pub(crate) use launch::{LaunchPlan, ListeningSocket, RootPlan};
+use start::{connect_socket, start};
 
 use crate::{
     error::{Error, Kind},
-    plan::NodePlan,
+    host::{Ended, Keeper, ProcessId},
+    net::Links,
+    plan::{Capabilities, NetworkPlan, NodePlan},
 };
 
 /// The names that `VMTEST_BACKEND` and `backend = ".."` take, beside `auto`.
-pub(crate) const NAMES: &[&str] = &["qemu"];
+pub(crate) const NAMES: &[&str] = &["qemu", FAKE];
+/// What `auto` tries, in this order: never the fake, on which a test says itself that it may run.
+pub(crate) const AUTO: &[&str] = &["qemu"];
+/// Machines that are none.
+pub(crate) const FAKE: &str = "fake";
 
 /// The file in a node's folder that receives the serial console from its first byte.
 pub(crate) const CONSOLE: &str = "console.log";
@@ -29,12 +37,57 @@ pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {
     fn name(&self) -> &'static str;
     /// Name, version and accelerator, for people.
     fn describe(&self) -> String;
-    /// Whether guests run under emulation.
-    fn emulated(&self) -> bool;
+    /// What its machines can do.
+    fn capabilities(&self) -> Capabilities;
+    /// What its machines are plugged into.
+    fn port(&self) -> Port {
+        Port::Tap
+    }
     /// What starting this node takes. Pure.
     fn render(&self, node: &NodePlan) -> LaunchPlan;
-    /// Reaches the API of a VMM that was started in this folder; resolves when it answers.
-    fn connect<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>>;
+    /// Writes into the node's folder what its guest reads at its start, behind the initramfs of its image. Blocks for
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    fn prepare(&self, node: &NodePlan, base: &Path, dir: &Path, config: &GuestConfig) -> io::Result<()> {
+        vmtest_images::append_seed(base, &dir.join(&node.initramfs), config)
+    }
+    /// Carries out a launch plan: the process that is the machine, as a child of the keeper. The guest has been told what
+    /// [`prepare`](Self::prepare) wrote.
+    ///
+    /// Not cancel-safe: a dropped future may leave that child, which the keeper names.
+    fn launch<'a>(
+        &'a self,
+        plan: &'a LaunchPlan,
+        site: &'a Site<'a>,
+        _: &'a GuestConfig,
+    ) -> BoxFuture<'a, Result<(OwnedFd, ProcessId), Error>> {
+        Box::pin(start(plan, site.dir, site.keeper))
+    }
+    /// Reaches the API of a VMM that was launched there; resolves when it answers.
+    fn connect<'a>(&'a self, site: &'a Site<'a>, vmm: &'a ProcessId) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>>;
+}
+
+/// Where a machine is started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Site<'a> {
+    pub(crate) node: &'a NodePlan,
+    pub(crate) network: &'a NetworkPlan,
+    /// The node's folder.
+    pub(crate) dir: &'a Path,
+    pub(crate) keeper: &'a Keeper,
+    /// The links of the cluster's network namespace.
+    pub(crate) links: &'a Links,
+}
+
+/// What a machine is plugged into on the bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// A tap, made before the machine, which it opens by name.
+    Tap,
+    /// One end of a pair of interfaces, of which the machine has the other; made with each boot.
+    Veth,
 }
 
 /// A running VMM, through its API.
@@ -49,8 +102,8 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
     fn power_button(&self) -> BoxFuture<'_, Result<(), Error>>;
     /// Ends the VMM without asking the guest.
     fn quit(&self) -> BoxFuture<'_, Result<(), Error>>;
-    /// Whether the guest has reset itself, as the VMM's last words; asked when the VMM has ended.
-    fn was_reset(&self) -> BoxFuture<'_, bool>;
+    /// Is told that the VMM has ended, and how. Whether the guest has reset itself.
+    fn ended(&self, how: Ended) -> BoxFuture<'_, bool>;
 }
 
 /// Finds the backend of this name on this host; `binary` overrides the search on PATH.
@@ -62,6 +115,7 @@ pub(crate) fn find(
     binary: impl Fn(&str) -> Option<std::path::PathBuf>,
 ) -> Result<Arc<dyn Hypervisor>, Error> {
     match name {
+        FAKE => Ok(Arc::new(fake::FakeHypervisor::find())),
         "qemu" => Ok(Arc::new(qemu::Qemu::find(binary("qemu").as_deref())?)),
         _ => Err(Error::new(Kind::Spec, format!("unknown backend `{name}`: valid are auto, {}", NAMES.join(", ")))),
     }

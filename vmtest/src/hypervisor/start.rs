@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use super::LaunchPlan;
 use crate::{
     error::{Error, Kind},
-    host::{Keeper, ProcessId, SpawnRequest},
+    host::{Keeper, ProcessId, SpawnRequest, spawn_program},
 };
 
 /// Carries out a launch plan in the node's folder.
@@ -21,10 +21,7 @@ use crate::{
 /// [`Kind::Host`] when a file or socket cannot be made or the program cannot be started.
 pub(crate) async fn start(plan: &LaunchPlan, dir: &Path, keeper: &Keeper) -> Result<(OwnedFd, ProcessId), Error> {
     let failed = |e: io::Error| Error::new(Kind::Host, format!("cannot start {}", plan.program)).caused_by(e);
-    let make = |name: &str| OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join(name));
-    // Made before the VMM runs, so that it can be followed from its first byte.
-    make(&plan.console).map_err(failed)?;
-    let log = make(&plan.log).map_err(failed)?;
+    let (_, log) = make_files(plan, dir).map_err(failed)?;
     let sockets = plan.sockets.iter().map(|socket| Ok((listen(dir, &socket.path)?.into(), socket.fd)));
     let request = SpawnRequest {
         program: plan.program.clone(),
@@ -33,7 +30,13 @@ pub(crate) async fn start(plan: &LaunchPlan, dir: &Path, keeper: &Keeper) -> Res
         log,
         fds: sockets.collect::<io::Result<_>>().map_err(failed)?,
     };
-    keeper.spawn(request).await.map_err(failed)
+    keeper.spawn(move || spawn_program(request)).await.map_err(failed)
+}
+
+/// Makes the files of console and log, before the machine runs, so that they can be followed from their first byte.
+pub(super) fn make_files(plan: &LaunchPlan, dir: &Path) -> io::Result<(File, File)> {
+    let make = |name: &str| OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join(name));
+    Ok((make(&plan.console)?, make(&plan.log)?))
 }
 
 /// Connects to a socket in the node's folder, however long the folder's path is.

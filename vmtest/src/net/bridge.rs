@@ -1,10 +1,22 @@
 //! Links and addresses, over netlink.
 
-use std::{fs::OpenOptions, io, net::IpAddr, path::Path};
+use std::{
+    fs::OpenOptions,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
 
 use futures_util::TryStreamExt;
 use nix::libc;
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, new_connection, packet_route::link::LinkAttribute};
+use rtnetlink::{
+    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection,
+    packet_route::{
+        AddressFamily,
+        address::{AddressAttribute, AddressMessage},
+        link::{InfoData, InfoKind, InfoVeth, LinkAttribute},
+    },
+};
 
 use crate::{
     error::{Error, Kind},
@@ -14,6 +26,9 @@ use crate::{
 
 /// The group of all links that are made here, by which they are removed together.
 const GROUP: u32 = 0x7674;
+
+/// The prefix of an address that is a network of its own.
+const SINGLE: u8 = 32;
 
 /// The links of the network namespace in which this was opened.
 #[derive(Debug, Clone)]
@@ -57,11 +72,8 @@ impl Links {
         self.netlink.address().add(index, address, network.prefix6).execute().await.map_err(|e| failed(what(), e))
     }
 
-    /// Makes the node's tap, puts it on the bridge and tells the host where the node's address is.
-    ///
-    /// With a permanent neighbour entry the host's first packet reaches the guest as soon as it listens; without one,
-    /// ARP backs off for more than a second.
-    pub(crate) async fn add_port(&self, network: &NetworkPlan, node: &NodePlan) -> Result<(), Error> {
+    /// Makes the node's tap and puts it on the bridge.
+    pub(crate) async fn add_tap(&self, network: &NetworkPlan, node: &NodePlan) -> Result<(), Error> {
         let what = || format!("make the tap `{}`", node.tap);
         // Two ioctls, in the network namespace of the engine's threads; on another thread a teardown could not stop it.
         let device = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
@@ -69,7 +81,61 @@ impl Links {
         let (bridge, tap) = (self.index(&network.bridge).await?, self.index(&node.tap).await?);
         let group = LinkAttribute::Group(GROUP);
         let port = LinkUnspec::new_with_index(tap).controller(bridge).append_extra_attribute(group).up().build();
-        self.netlink.link().set(port).execute().await.map_err(|e| failed(what(), e))?;
+        self.netlink.link().set(port).execute().await.map_err(|e| failed(what(), e))
+    }
+
+    /// Makes a pair of interfaces: one on the bridge under the name of the node's tap, the other, `eth0` with the node's
+    /// hardware address, in the network namespace of this process, with which both go.
+    pub(crate) async fn add_veth(&self, network: &NetworkPlan, node: &NodePlan, pid: i32) -> Result<(), Error> {
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name("eth0")
+            .address(parse_mac(&node.mac)?)
+            .setns_by_pid(pid.cast_unsigned())
+            .build();
+        let port = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(&node.tap)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .controller(self.index(&network.bridge).await?)
+            .append_extra_attribute(LinkAttribute::Group(GROUP))
+            .up()
+            .build();
+        let added = self.netlink.link().add(port).execute().await;
+        added.map_err(|e| failed(format!("make the interfaces `{}`", node.tap), e))
+    }
+
+    /// Gives the bridge the address of a machine that is a part of this process. An address that it has is no error.
+    pub(crate) async fn add_address(&self, network: &NetworkPlan, ip: Ipv4Addr) -> Result<(), Error> {
+        let index = self.index(&network.bridge).await?;
+        let added = self.netlink.address().add(index, IpAddr::V4(ip), SINGLE).replace().execute().await;
+        added.map_err(|e| failed(format!("give the bridge the address {ip}"), e))
+    }
+
+    /// Takes it away again. An address that it does not have is no error.
+    pub(crate) async fn remove_address(&self, network: &NetworkPlan, ip: Ipv4Addr) -> Result<(), Error> {
+        let index = self.index(&network.bridge).await?;
+        let mut message = AddressMessage::default();
+        (message.header.family, message.header.prefix_len, message.header.index) = (AddressFamily::Inet, SINGLE, index);
+        message.attributes.push(AddressAttribute::Local(IpAddr::V4(ip)));
+        match self.netlink.address().del(message).execute().await {
+            Err(rtnetlink::Error::NetlinkError(e)) if e.to_io().raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(()),
+            removed => removed.map_err(|e| failed(format!("take the address {ip} from the bridge"), e)),
+        }
+    }
+
+    /// Plugs a port of the bridge in, or pulls it.
+    pub(crate) async fn set_port(&self, name: &str, up: bool) -> Result<(), Error> {
+        let link = LinkUnspec::new_with_index(self.index(name).await?);
+        let link = if up { link.up() } else { link.down() }.build();
+        let set = self.netlink.link().set(link).execute().await;
+        set.map_err(|e| failed(format!("switch `{name}` {}", if up { "on" } else { "off" }), e))
+    }
+
+    /// Tells the host where the node's address is.
+    ///
+    /// With a permanent neighbour entry the host's first packet reaches the guest as soon as it listens; without one,
+    /// ARP backs off for more than a second.
+    pub(crate) async fn add_neighbour(&self, network: &NetworkPlan, node: &NodePlan) -> Result<(), Error> {
+        let bridge = self.index(&network.bridge).await?;
         let mac = parse_mac(&node.mac)?;
         let second = has_ipv6(&network.bridge).then_some(IpAddr::V6(node.ip6));
         for address in [IpAddr::V4(node.ip)].into_iter().chain(second) {
@@ -81,10 +147,12 @@ impl Links {
 
     /// Removes a link by its exact name. One that is not there is no error.
     pub(crate) async fn remove(&self, name: &str) -> Result<(), Error> {
-        let Some(index) = self.names().await?.into_iter().find_map(|(index, n)| (n == name).then_some(index)) else {
-            return Ok(());
-        };
-        self.netlink.link().del(index).execute().await.map_err(|e| failed(format!("remove the link `{name}`"), e))
+        let Some(index) = self.find(name).await? else { return Ok(()) };
+        match self.netlink.link().del(index).execute().await {
+            // The other end of a pair has just taken it along.
+            Err(e) if is_absent(&e) => Ok(()),
+            removed => removed.map_err(|e| failed(format!("remove the link `{name}`"), e)),
+        }
     }
 
     /// Removes all links that were made here, if there are any, at once: the kernel waits 20 ms for its readers after each removal, and
@@ -93,7 +161,7 @@ impl Links {
         let mut request = self.netlink.link().del(0);
         request.message_mut().attributes.push(LinkAttribute::Group(GROUP));
         match request.execute().await {
-            Err(rtnetlink::Error::NetlinkError(e)) if e.to_io().raw_os_error() == Some(libc::ENODEV) => Ok(()),
+            Err(e) if is_absent(&e) => Ok(()),
             removed => removed.map_err(|e| failed("remove the links", e)),
         }
     }
@@ -109,8 +177,17 @@ impl Links {
     }
 
     async fn index(&self, name: &str) -> Result<u32, Error> {
-        let found = self.names().await?.into_iter().find(|(_, n)| n == name);
-        found.map(|(index, _)| index).ok_or_else(|| Error::new(Kind::Host, format!("the link `{name}` has vanished")))
+        let found = self.find(name).await?;
+        found.ok_or_else(|| Error::new(Kind::Host, format!("the link `{name}` has vanished")))
+    }
+
+    /// Asked by name: the kernel lists its links for one asker at a time and turns others away.
+    async fn find(&self, name: &str) -> Result<Option<u32>, Error> {
+        match self.netlink.link().get().match_name(name.to_owned()).execute().try_next().await {
+            Ok(link) => Ok(link.map(|link| link.header.index)),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(failed(format!("find the link `{name}`"), e)),
+        }
     }
 
     async fn set_up(&self, index: u32) -> Result<(), rtnetlink::Error> {
@@ -130,6 +207,10 @@ fn no_duplicate_detection(link: &str) -> io::Result<bool> {
 /// Asked in the network namespace of the calling thread.
 fn has_ipv6(link: &str) -> bool {
     Path::new("/proc/sys/net/ipv6/conf").join(link).exists()
+}
+
+fn is_absent(error: &rtnetlink::Error) -> bool {
+    matches!(error, rtnetlink::Error::NetlinkError(e) if e.to_io().raw_os_error() == Some(libc::ENODEV))
 }
 
 fn failed(what: impl AsRef<str>, why: impl std::error::Error + Send + Sync + 'static) -> Error {

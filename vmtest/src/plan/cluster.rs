@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DiskPlan, Facts, NetworkPlan, NodePlan,
+    Capabilities, DiskPlan, Facts, NetworkPlan, NodePlan,
     network::{MAX_NODES, ip6, node_ip, node_mac},
 };
 use crate::{
@@ -35,6 +35,8 @@ pub struct Plan {
     pub name: String,
     /// The backend that runs the machines.
     pub backend: String,
+    /// What its machines can do.
+    pub capabilities: Capabilities,
     /// The network they share.
     pub network: NetworkPlan,
     /// The machines, in launch order.
@@ -66,12 +68,13 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
     let backend = facts.backend.clone().ok();
     problems.into_result(&spec.name)?;
     let backend = backend.expect("a missing backend is a problem, and problems returned above");
-    let timeout_scale = facts.timeout_scale * if backend.emulated { EMULATION_SCALE } else { 1.0 };
+    let timeout_scale = facts.timeout_scale * if backend.capabilities.emulated { EMULATION_SCALE } else { 1.0 };
     let scaled = |limit: Duration| limit.mul_f64(timeout_scale);
     let timeout = scaled(spec.timeout.unwrap_or(DEFAULT_TIMEOUT));
     Ok(Plan {
         name: spec.name.clone(),
         backend: backend.name,
+        capabilities: backend.capabilities,
         network: NetworkPlan::default(),
         nodes,
         base_initramfs,
@@ -153,6 +156,23 @@ fn plan_node(
         problems.spec(format!("node `{}`: {} fixtures, but a node takes {MAX_FIXTURES}", node.name, fixtures.len()));
     }
     let disks = plan_disks(&node.name, &fixtures, facts, problems);
+    let fake = own.fake.as_ref().or(defaults.fake.as_ref());
+    if let Ok(backend) = &facts.backend {
+        let Capabilities { own_kernel, faults, .. } = backend.capabilities;
+        if !own_kernel && [own, defaults].iter().any(|settings| settings.kernel_args.is_some()) {
+            problems.spec(format!(
+                "node `{}`: `kernel_args` are for a kernel of its own, which a machine of `{}` does not have",
+                node.name, backend.name
+            ));
+        }
+        if !faults && fake.is_some() {
+            problems.spec(format!(
+                "node `{}`: faults and replies are for the backend `fake`, but this test runs on `{}`: write \
+                 `backend = \"fake\"`",
+                node.name, backend.name
+            ));
+        }
+    }
     let image = own.image.as_deref().or(defaults.image.as_deref()).unwrap_or(DEFAULT_IMAGE);
     let image = facts.images.get(image)?.as_ref().ok()?;
     let ip = node_ip(index)?;
@@ -175,6 +195,7 @@ fn plan_node(
         initramfs: "initramfs".into(),
         cmdline,
         disks,
+        fake: fake.cloned(),
     };
     Some((plan, image.initramfs.display().to_string()))
 }

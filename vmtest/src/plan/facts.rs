@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::spec::FixtureSpec;
 
 /// What planning has to know. Where something could not be had, the reason stands in its place, so that planning can
@@ -25,8 +27,19 @@ pub struct Facts {
 pub struct BackendFacts {
     /// Its name in settings and attributes.
     pub name: String,
-    /// Whether guests run under emulation, which stretches every timeout.
+    /// What its machines can do.
+    pub capabilities: Capabilities,
+}
+
+/// What the machines of a backend can do on this host, and how they differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Guests run under emulation, which stretches every timeout.
     pub emulated: bool,
+    /// A machine has a kernel of its own, with a command line, and as many CPUs and as much memory as it was given.
+    pub own_kernel: bool,
+    /// A machine can be told to do something wrong: [`NodeSpec::fake`](crate::spec::NodeSpec::fake).
+    pub faults: bool,
 }
 
 /// The files of an image.

@@ -10,6 +10,6 @@ mod node;
 
 pub(crate) use cluster::DEFAULT_IMAGE;
 pub use cluster::{Plan, plan, plan_more};
-pub use facts::{BackendFacts, Facts, FixtureFacts, ImageFacts};
+pub use facts::{BackendFacts, Capabilities, Facts, FixtureFacts, ImageFacts};
 pub use network::NetworkPlan;
 pub use node::{DiskPlan, NodePlan};

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::spec::Fake;
+
 /// One machine, with every name, address and path decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodePlan {
@@ -31,6 +33,9 @@ pub struct NodePlan {
     pub cmdline: String,
     /// Disks in the order in which the guest sees them.
     pub disks: Vec<DiskPlan>,
+    /// What a fake machine does wrong and answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fake: Option<Fake>,
 }
 
 /// One disk of a machine.

@@ -1,7 +1,11 @@
 //! What was asked, as plain data. Nothing here looks at the host.
 
 mod cluster;
+mod fake;
 mod node;
+mod rung;
 
 pub use cluster::ClusterSpec;
+pub use fake::{Call, Fake, Fault, Reply};
 pub use node::{FixtureSpec, NodeSettings, NodeSpec};
+pub use rung::Rung;

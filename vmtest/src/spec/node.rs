@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Fake;
+
 /// One machine of a cluster. Setters take and return `self` and never fail: conflicts are found in [`crate::plan::plan`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSpec {
@@ -26,6 +28,8 @@ pub struct NodeSettings {
     pub kernel_args: Option<String>,
     /// Directories that become read-only disks; those of the test come before those of the node.
     pub fixtures: Vec<FixtureSpec>,
+    /// What a machine of the backend `fake` does wrong and answers.
+    pub fake: Option<Fake>,
 }
 
 /// A directory that a guest finds mounted read-only.
@@ -70,6 +74,13 @@ impl NodeSpec {
     #[must_use]
     pub fn kernel_args(mut self, args: impl Into<String>) -> Self {
         self.settings.kernel_args = Some(args.into());
+        self
+    }
+
+    /// What the machine does wrong, and what it answers. It must run on the backend `fake`.
+    #[must_use]
+    pub fn fake(mut self, fake: Fake) -> Self {
+        self.settings.fake = Some(fake);
         self
     }
 

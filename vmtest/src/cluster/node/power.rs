@@ -23,6 +23,8 @@ const BUTTON_WITHIN: Duration = Duration::from_secs(5);
 const COMMAND_BEGINS_WITHIN: Duration = Duration::from_secs(5);
 /// A VMM ends in milliseconds when it is told to.
 const VMM_ENDS_WITHIN: Duration = Duration::from_secs(2);
+/// A VMM answers its API in milliseconds; one that does not in this time has stopped doing so.
+const VMM_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// A killed VMM is gone in under 20 ms; one that is not after this is stuck in the kernel.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -141,33 +143,46 @@ fn api(member: &Member) -> Result<Arc<dyn crate::hypervisor::Machine>, Error> {
 /// Gives the guest a command that ends its own machine, and does not wait for what comes of it. Whether it took it: a
 /// guest without a server does not, and is ended in another way.
 async fn ask(member: &Member, command: &str) -> bool {
+    let boot = member.boot();
     // In the background of the guest, so that the command's own connection does not hold it up.
     let line = format!("(sleep 0; {command}) >/dev/null 2>&1 </dev/null &").into_bytes();
     let given = async { member.ssh.exec(line).await?.ended().await };
-    timeout(COMMAND_BEGINS_WITHIN, given).await.is_ok_and(|given| given.is_ok())
+    tokio::select! {
+        given = timeout(COMMAND_BEGINS_WITHIN, given) => given.is_ok_and(|given| given.is_ok()),
+        // It was faster than its answer.
+        _ = member.lost(boot) => true,
+    }
 }
 
 async fn shut_down(run: &Run, member: &Member) -> Result<(), Error> {
     member.intend(Some(Action::Shutdown));
+    let try_next = |means| member.ends_by(means);
+    try_next("the guest itself");
     if ask(member, "poweroff").await && timeout(run.plan.scaled(GUEST_SHUTS_DOWN_WITHIN), member.died()).await.is_ok() {
         return Ok(());
     }
     if let Some(machine) = member.machine() {
-        let pressed = machine.power_button().await;
-        if pressed.is_ok() && timeout(run.plan.scaled(BUTTON_WITHIN), member.died()).await.is_ok() {
+        try_next("its power button");
+        let pressed = timeout(VMM_ANSWERS_WITHIN, machine.power_button()).await;
+        let pressed = matches!(pressed, Ok(Ok(())));
+        if pressed && timeout(run.plan.scaled(BUTTON_WITHIN), member.died()).await.is_ok() {
             return Ok(());
         }
-        let quit = machine.quit().await;
-        if quit.is_ok() && timeout(VMM_ENDS_WITHIN, member.died()).await.is_ok() {
+        try_next("its VMM");
+        let quit = timeout(VMM_ANSWERS_WITHIN, machine.quit()).await;
+        let quit = matches!(quit, Ok(Ok(())));
+        if quit && timeout(VMM_ENDS_WITHIN, member.died()).await.is_ok() {
             return Ok(());
         }
     }
     if let Some(process) = member.process() {
+        try_next("SIGTERM");
         let told = process.terminate();
         if told.is_ok() && timeout(VMM_ENDS_WITHIN, member.died()).await.is_ok() {
             return Ok(());
         }
     }
+    try_next("SIGKILL");
     kill(member).await
 }
 

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
-    hypervisor::{Hypervisor, LaunchPlan, Machine, connect_socket},
-    plan::NodePlan,
+    host::{Ended, ProcessId},
+    hypervisor::{Hypervisor, LaunchPlan, Machine, Site, connect_socket},
+    plan::{Capabilities, NodePlan},
 };
 
 /// What QEMU gives as the reason for a shutdown when the guest has reset itself, under `-no-reboot`.
@@ -49,17 +50,17 @@ impl Hypervisor for Qemu {
         }
     }
 
-    fn emulated(&self) -> bool {
-        self.accelerator == Accelerator::Tcg
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { emulated: self.accelerator == Accelerator::Tcg, own_kernel: true, faults: false }
     }
 
     fn render(&self, node: &NodePlan) -> LaunchPlan {
         render(node, &self.facts.program.to_string_lossy(), self.accelerator)
     }
 
-    fn connect<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>> {
+    fn connect<'a>(&'a self, site: &'a Site<'a>, _: &'a ProcessId) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>> {
         Box::pin(async move {
-            let stream = connect_socket(dir, QMP_SOCKET)
+            let stream = connect_socket(site.dir, QMP_SOCKET)
                 .await
                 .map_err(|e| Error::new(Kind::Host, "cannot reach QEMU's control socket").caused_by(e))?;
             Ok(Arc::new(Qmp::connect(stream).await?) as Arc<dyn Machine>)
@@ -88,7 +89,7 @@ impl Machine for Qmp {
         Box::pin(async { self.execute(Quit {}).await.map(drop) })
     }
 
-    fn was_reset(&self) -> BoxFuture<'_, bool> {
+    fn ended(&self, _: Ended) -> BoxFuture<'_, bool> {
         Box::pin(async { self.last_words().await.is_some_and(|shutdown| shutdown.reason == GUEST_RESET) })
     }
 }

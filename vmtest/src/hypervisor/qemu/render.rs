@@ -42,6 +42,7 @@ pub(super) fn render(node: &NodePlan, program: &str, accelerator: Accelerator) -
         sockets: vec![ListeningSocket { path: QMP_SOCKET.into(), fd: QMP_FD }],
         console: CONSOLE.into(),
         log: "vmm.log".into(),
+        root: None,
     }
 }
 
@@ -92,6 +93,7 @@ mod tests {
             kernel: "/cache/vmlinuz".into(),
             initramfs: "initramfs".into(),
             cmdline: "console=ttyS0 panic=-1".into(),
+            fake: None,
             disks: vec![DiskPlan { path: "/a,b.ext4".into(), label: "l".into(), at: "/srv".into(), read_only: true }],
         };
         let plan = render(&node, "/usr/bin/qemu-system-x86_64", Accelerator::Tcg);

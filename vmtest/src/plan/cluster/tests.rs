@@ -6,13 +6,15 @@ use crate::plan::{BackendFacts, FixtureFacts, ImageFacts};
 fn facts() -> Facts {
     let micro = ImageFacts { kernel: "/cache/vmlinuz".into(), initramfs: "/cache/initramfs.cpio".into() };
     Facts {
-        backend: Ok(BackendFacts { name: "qemu".into(), emulated: true }),
+        backend: Ok(BackendFacts { name: "qemu".into(), capabilities: QEMU }),
         images: [("micro".to_owned(), Ok(micro))].into(),
         fixtures: vec![(schema(), Ok(FixtureFacts { path: "/cache/fixtures/1.ext4".into(), label: "schema".into() }))],
         missing: vec![],
         timeout_scale: 1.0,
     }
 }
+
+const QEMU: Capabilities = Capabilities { emulated: true, own_kernel: true, faults: false };
 
 fn schema() -> FixtureSpec {
     FixtureSpec { dir: "/src/schema".into(), at: None, label: None }
@@ -29,6 +31,11 @@ fn a_plan_decides_every_name_and_address() {
         {
           "name": "suite::standby",
           "backend": "qemu",
+          "capabilities": {
+            "emulated": true,
+            "own_kernel": true,
+            "faults": false
+          },
           "network": {
             "bridge": "br0",
             "mac": "52:54:00:4d:00:01",

@@ -1,0 +1,199 @@
+//! What can be done to a fake machine from outside.
+
+use std::{
+    fs, io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use futures_util::future::BoxFuture;
+use rustix::process::Signal;
+
+use super::injected;
+use crate::{
+    error::{Error, Kind},
+    host::{Ended, Process, ProcessId},
+    hypervisor::{Machine, Site},
+    net::Links,
+    plan::NetworkPlan,
+    spec::{Call, Fault},
+};
+
+/// The signal by which a first process that the kernel ended for a reboot has died (`reboot(2)`).
+const REBOOTED_BY: Signal = Signal::HUP;
+
+/// A fake machine that runs.
+#[derive(Debug)]
+pub(super) struct FakeMachine {
+    /// Its first process, or the one that stands for it.
+    pub(super) first: ProcessId,
+    pub(super) faults: Vec<Fault>,
+    pub(super) links: Links,
+    pub(super) body: Body,
+}
+
+/// What a machine consists of.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// Namespaces, with a pair of network interfaces.
+    Namespaces {
+        /// The host's end of the pair.
+        port: String,
+        /// What a pause has stopped.
+        stopped: Mutex<Vec<ProcessId>>,
+    },
+    /// A script, under an address of the bridge.
+    Script(NetworkPlan, Ipv4Addr),
+}
+
+impl Body {
+    pub(super) fn namespaces(site: &Site<'_>) -> Self {
+        Self::Namespaces { port: site.node.tap.clone(), stopped: Mutex::default() }
+    }
+
+    pub(super) fn script(site: &Site<'_>) -> Self {
+        Self::Script(site.network.clone(), site.node.ip)
+    }
+}
+
+impl FakeMachine {
+    async fn called(&self, call: Call) -> Result<(), Error> {
+        injected(&self.faults, call).await
+    }
+
+    /// Its kernel is the host's, which would answer for it while it stands still.
+    async fn plug(&self, plugged: bool) -> Result<(), Error> {
+        match &self.body {
+            Body::Namespaces { port, .. } => self.links.set_port(port, plugged).await,
+            Body::Script(network, ip) if plugged => self.links.add_address(network, *ip).await,
+            Body::Script(network, ip) => self.links.remove_address(network, *ip).await,
+        }
+    }
+
+    fn stop(&self) -> io::Result<()> {
+        match &self.body {
+            Body::Namespaces { stopped, .. } => self.stop_all(&mut lock(stopped)),
+            Body::Script(..) => send(&self.first, Signal::STOP),
+        }
+    }
+
+    fn go_on(&self) -> io::Result<()> {
+        match &self.body {
+            Body::Namespaces { stopped, .. } => lock(stopped).drain(..).try_for_each(|id| send(&id, Signal::CONT)),
+            Body::Script(..) => send(&self.first, Signal::CONT),
+        }
+    }
+
+    /// Stops every process of the machine that is not stopped yet, until there is none: a process that is stopped starts
+    /// no other.
+    fn stop_all(&self, stopped: &mut Vec<ProcessId>) -> io::Result<()> {
+        let namespace = fs::read_link(namespace_of(self.first.pid))?;
+        if fs::read_link("/proc/self/ns/pid")? == namespace {
+            return Err(io::Error::other("the machine has no namespace of its own"));
+        }
+        loop {
+            let mut found = false;
+            for entry in fs::read_dir("/proc")?.flatten() {
+                let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+                let Some(pid) = pid.filter(|&pid| fs::read_link(namespace_of(pid)).is_ok_and(|ns| ns == namespace))
+                else {
+                    continue;
+                };
+                // It may have ended meanwhile.
+                let Ok(id) = ProcessId::of(pid) else { continue };
+                if !stopped.contains(&id) && !matches!(state(&entry.path()), None | Some('T' | 'Z')) {
+                    send(&id, Signal::STOP)?;
+                    stopped.push(id);
+                    found = true;
+                }
+            }
+            if !found {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Machine for FakeMachine {
+    fn running(&self) -> BoxFuture<'_, Result<bool, Error>> {
+        Box::pin(async {
+            self.called(Call::Status).await?;
+            Ok(state(&PathBuf::from(format!("/proc/{}", self.first.pid))).is_some_and(|state| state != 'T'))
+        })
+    }
+
+    fn pause(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            self.called(Call::Pause).await?;
+            self.plug(false).await?;
+            self.stop().map_err(failed)
+        })
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            self.called(Call::Resume).await?;
+            self.go_on().map_err(failed)?;
+            self.plug(true).await
+        })
+    }
+
+    fn power_button(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            self.called(Call::PowerButton).await?;
+            match &self.body {
+                Body::Script(..) if self.faults.contains(&Fault::IgnoresShutdown) => Ok(()),
+                _ => signal(&self.first, Signal::USR2),
+            }
+        })
+    }
+
+    fn quit(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            self.called(Call::Quit).await?;
+            signal(&self.first, Signal::KILL)
+        })
+    }
+
+    fn ended(&self, how: Ended) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            // With its last process its network goes too, but later: until then it would still answer.
+            let unplugged = match &self.body {
+                Body::Namespaces { port, .. } => self.links.remove(port).await,
+                Body::Script(network, ip) => self.links.remove_address(network, *ip).await,
+            };
+            if let Err(e) = unplugged {
+                tracing::warn!("{e}");
+            }
+            how.signal == Some(REBOOTED_BY.as_raw())
+        })
+    }
+}
+
+/// Sends a signal to a process, if it is still there.
+pub(super) fn signal(process: &ProcessId, signal: Signal) -> Result<(), Error> {
+    send(process, signal).map_err(failed)
+}
+
+fn send(process: &ProcessId, signal: Signal) -> io::Result<()> {
+    Process::find(process)?.map_or(Ok(()), |process| process.send(signal))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn failed(why: io::Error) -> Error {
+    Error::new(Kind::Host, "cannot reach the processes of a fake machine").caused_by(why)
+}
+
+fn namespace_of(pid: i32) -> String {
+    format!("/proc/{pid}/ns/pid")
+}
+
+/// The third field of `/proc/<pid>/stat`; `None` for a process that has gone.
+fn state(process: &Path) -> Option<char> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+}

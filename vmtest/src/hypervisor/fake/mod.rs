@@ -1,0 +1,177 @@
+//! Machines without a VMM: namespaces of this host's kernel, whose root is the unpacked image.
+//!
+//! The first process of such a machine stands for the VMM: it has the same session, parent-death signal and pidfd, and
+//! when it ends, all processes of the machine do. What the guest runs is the image's own busybox and dropbear; nothing is
+//! run on the host. A machine sees no file of the host, and its root is nobody there.
+
+mod answers;
+mod launch;
+mod machine;
+mod owner;
+mod render;
+mod root;
+mod scripted;
+
+use std::{fs, future::pending, io, os::fd::OwnedFd, os::unix::fs::symlink, path::Path, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use once_cell::sync::OnceCell;
+use rustix::process::Signal;
+use vmtest_images::GuestConfig;
+
+use self::{
+    machine::{Body, FakeMachine},
+    owner::Owner,
+};
+use super::{Hypervisor, LaunchPlan, Machine, Port, Site};
+use crate::{
+    error::{Error, Kind},
+    host::{ProcessId, random},
+    plan::{Capabilities, NodePlan},
+    spec::{Call, Fake, Fault, Rung},
+};
+
+/// Where the machine finds its first process.
+const INIT_AT: &str = "/etc/vmtest/init";
+const INIT: &str = include_str!("init.sh");
+
+/// Namespaces on this host.
+#[derive(Debug)]
+pub(super) struct FakeHypervisor {
+    /// Who is root in its machines; where there can be none but scripted ones, why.
+    owner: Result<Owner, &'static str>,
+}
+
+impl FakeHypervisor {
+    /// Sees whether this host allows what a machine is made of; tried once in a process.
+    pub(super) fn find() -> Self {
+        static TRIED: OnceCell<Result<Owner, String>> = OnceCell::new();
+        let tried = TRIED.get_or_init(|| {
+            let owner = Owner::of_this_process();
+            launch::try_namespaces(owner).map(|()| owner).map_err(|e| e.to_string())
+        });
+        Self { owner: tried.as_ref().copied().map_err(String::as_str) }
+    }
+
+    fn write_seed(&self, node: &NodePlan, base: &Path, dir: &Path, config: &GuestConfig) -> io::Result<()> {
+        let Ok(owner) = &self.owner else { return Ok(()) };
+        let (seed, root) = (dir.join(render::SEED), owner.root());
+        remove_all(&seed)?;
+        vmtest_images::write_seed(&seed, root, config)?;
+        fs::write(seed.join(INIT_AT.trim_start_matches('/')), INIT)?;
+        fs::write(dir.join(render::BOOT_ID), boot_id()?)?;
+        let tree = vmtest_images::tree(base, root).map_err(io::Error::other)?;
+        link(&tree, &dir.join(render::TREE))?;
+        for (number, disk) in node.disks.iter().enumerate() {
+            let unpacked = vmtest_fixtures::unpacked(Path::new(&disk.path), root).map_err(io::Error::other)?;
+            link(&unpacked, &dir.join(render::disk(number)))?;
+        }
+        Ok(())
+    }
+}
+
+impl Hypervisor for FakeHypervisor {
+    fn name(&self) -> &'static str {
+        super::FAKE
+    }
+
+    fn describe(&self) -> String {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        format!("fake machines in namespaces of Linux {release}")
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { emulated: false, own_kernel: false, faults: true }
+    }
+
+    fn port(&self) -> Port {
+        Port::Veth
+    }
+
+    fn render(&self, node: &NodePlan) -> LaunchPlan {
+        render::render(node)
+    }
+
+    fn prepare(&self, node: &NodePlan, base: &Path, dir: &Path, config: &GuestConfig) -> io::Result<()> {
+        if node.fake.as_ref().is_some_and(Fake::is_scripted) {
+            return Ok(());
+        }
+        self.write_seed(node, base, dir, config)
+    }
+
+    fn launch<'a>(
+        &'a self,
+        plan: &'a LaunchPlan,
+        site: &'a Site<'a>,
+        config: &'a GuestConfig,
+    ) -> BoxFuture<'a, Result<(OwnedFd, ProcessId), Error>> {
+        Box::pin(async move {
+            let fake = site.node.fake.clone().unwrap_or_default();
+            injected(&fake.faults, Call::Launch).await?;
+            if fake.is_scripted() {
+                return scripted::launch(plan, site, config, fake).await;
+            }
+            let owner = self.owner.as_ref().map_err(|why| forbidden(why))?;
+            launch::launch(plan, site, *owner).await
+        })
+    }
+
+    fn connect<'a>(&'a self, site: &'a Site<'a>, vmm: &'a ProcessId) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>> {
+        Box::pin(async move {
+            let Fake { faults, replies } = site.node.fake.clone().unwrap_or_default();
+            injected(&faults, Call::Connect).await?;
+            if faults.contains(&Fault::Dies(Rung::ApiAnswers)) {
+                machine::signal(vmm, Signal::KILL)?;
+                pending::<()>().await;
+            }
+            if faults.contains(&Fault::Stops(Rung::ApiAnswers)) {
+                pending::<()>().await;
+            }
+            let body = if replies.is_empty() { Body::namespaces(site) } else { Body::script(site) };
+            Ok(Arc::new(FakeMachine { first: vmm.clone(), faults, links: site.links.clone(), body })
+                as Arc<dyn Machine>)
+        })
+    }
+}
+
+/// Does what was injected for this call, if anything.
+async fn injected(faults: &[Fault], call: Call) -> Result<(), Error> {
+    if faults.contains(&Fault::Hangs(call)) {
+        pending::<()>().await;
+    }
+    if faults.contains(&Fault::Refuses(call)) {
+        let message = format!("the fake VMM refuses the call `{call}`, as it was told to");
+        return Err(Error::new(Kind::Host, message));
+    }
+    Ok(())
+}
+
+fn forbidden(why: &str) -> Error {
+    let message = format!(
+        "this host allows no namespaces, of which fake machines are made ({why}): see `sysctl user.max_user_namespaces` \
+         and the rules of the container, or give the machine replies, with which it runs nothing"
+    );
+    Error::new(Kind::Missing, message)
+}
+
+fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn link(to: &Path, at: &Path) -> io::Result<()> {
+    match fs::remove_file(at) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => symlink(to, at),
+    }
+}
+
+/// A random id in the form of the kernel's.
+fn boot_id() -> io::Result<String> {
+    let id = u128::from_be_bytes(random()?);
+    let hex = format!("{id:032x}");
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    Ok(parts.join("-") + "\n")
+}

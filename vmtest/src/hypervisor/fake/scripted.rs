@@ -1,0 +1,158 @@
+//! A machine that runs nothing and answers what the test has scripted.
+//!
+//! A process that does nothing stands for the VMM, so that it is killed, paused and watched like any other; its SSH
+//! server is a task of this process, under the machine's address on the cluster's bridge.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    select, spawn,
+    task::JoinSet,
+    time::sleep,
+};
+use vmtest_images::GuestConfig;
+
+use super::{
+    answers::{Script, serve},
+    machine::signal,
+};
+use crate::{
+    error::{Error, Kind},
+    host::{Process, ProcessId},
+    hypervisor::{LaunchPlan, Site, start::make_files},
+    net::Links,
+    plan::NetworkPlan,
+    spec::{Fake, Fault, Rung},
+    sys::spawn_idle,
+};
+
+/// The port of the guests' SSH servers.
+const SSH_PORT: u16 = 22;
+/// Connections that wait to be accepted; a cluster's test opens a few at once.
+const BACKLOG: u32 = 128;
+
+/// Starts the process that stands for the machine, and the task that answers for it.
+///
+/// # Errors
+/// [`Kind::Host`] when a file or a process cannot be made.
+pub(super) async fn launch(
+    plan: &LaunchPlan,
+    site: &Site<'_>,
+    config: &GuestConfig,
+    fake: Fake,
+) -> Result<(OwnedFd, ProcessId), Error> {
+    let failed = |e: io::Error| Error::new(Kind::Host, "cannot start a scripted machine").caused_by(e);
+    let (console, _) = make_files(plan, site.dir).map_err(failed)?;
+    let start = || {
+        let (pidfd, pid) = spawn_idle()?;
+        Ok((pidfd, ProcessId::of(pid)?))
+    };
+    let (pidfd, id) = site.keeper.spawn(start).await.map_err(failed)?;
+    let watched = Process::of_child(pidfd.try_clone().map_err(failed)?).map_err(failed)?;
+    let boot = Boot {
+        id: id.clone(),
+        console,
+        address: (site.node.ip, SSH_PORT).into(),
+        links: site.links.clone(),
+        network: site.network.clone(),
+        script: Arc::new(Script::new(config, fake.clone(), id.clone())),
+        faults: fake.faults,
+    };
+    spawn(async move {
+        select! {
+            booted = boot.run() => if let Err(e) = booted {
+                tracing::warn!("a scripted machine cannot go on: {e}");
+            },
+            // Whoever follows the machine reaps the process; here its end is all that counts.
+            _ = watched.gone() => {}
+        }
+    });
+    Ok((pidfd, id))
+}
+
+/// One life of a scripted machine.
+struct Boot {
+    id: ProcessId,
+    console: std::fs::File,
+    address: SocketAddr,
+    links: Links,
+    network: NetworkPlan,
+    script: Arc<Script>,
+    faults: Vec<Fault>,
+}
+
+impl Boot {
+    /// Climbs the ladder as far as it shall, then serves until it is dropped.
+    async fn run(mut self) -> Result<(), Error> {
+        self.rung(Rung::VmmAlive).await?;
+        self.rung(Rung::KernelSpeaks).await?;
+        self.print("vmtest: a scripted machine");
+        for fault in &self.faults {
+            if let Fault::BootsSlowly(time) = fault {
+                sleep(*time).await;
+            }
+        }
+        self.rung(Rung::NetworkAnswers).await?;
+        let SocketAddr::V4(address) = self.address else { return Ok(()) };
+        self.links.add_address(&self.network, *address.ip()).await?;
+        self.print("vmtest: network up");
+        self.rung(Rung::SshBanner).await?;
+        let listener = listen(self.address).map_err(|e| {
+            Error::new(Kind::Host, format!("cannot listen on {} for a scripted machine", self.address)).caused_by(e)
+        })?;
+        self.print("vmtest: ready");
+        let crash = self.faults.iter().find_map(|fault| match fault {
+            Fault::Crashes(after) => Some(*after),
+            _ => None,
+        });
+        let mut connections = JoinSet::new();
+        let crashes = sleep(crash.unwrap_or(Duration::MAX));
+        tokio::pin!(crashes);
+        loop {
+            select! {
+                accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                    connections.spawn(serve(self.script.clone(), stream));
+                },
+                Some(_) = connections.join_next() => {}
+                () = &mut crashes, if crash.is_some() => return signal(&self.id, Signal::KILL),
+            }
+        }
+    }
+
+    /// Does what was injected for this rung, if anything.
+    async fn rung(&mut self, rung: Rung) -> Result<(), Error> {
+        if self.faults.contains(&Fault::Dies(rung)) {
+            signal(&self.id, Signal::KILL)?;
+        }
+        if self.faults.contains(&Fault::Panics(rung)) {
+            self.print(super::answers::PANIC);
+            signal(&self.id, Signal::HUP)?;
+        }
+        if self.faults.contains(&Fault::Stops(rung)) {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, line: &str) {
+        if let Err(e) = writeln!(self.console, "{line}") {
+            tracing::warn!("cannot write a console: {e}");
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    // The connections of the boot before may still be winding down.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
