@@ -11,7 +11,7 @@ async fn count(node: &Node, text: &str) -> Result<usize> {
     Ok(found.stdout().parse()?)
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn a_command_gets_its_input_environment_and_user(node: Node) -> Result {
     assert_eq!(node.sh("wc -c").await?.stdout(), "0", "without input there is none to wait for");
     assert_eq!(node.sh("wc -l").stdin("one\ntwo\n").await?.stdout(), "2");
@@ -27,7 +27,7 @@ async fn a_command_gets_its_input_environment_and_user(node: Node) -> Result {
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn a_command_that_takes_too_long_is_killed_with_all_it_started(node: Node) -> Result {
     let nested = "echo begun; (setsid sleep 4711 & setsid sh -c 'trap \"\" TERM HUP; sleep 4711') & sleep 4711";
     let error = node.sh(nested).timeout(Duration::from_millis(500)).await.expect_err("it takes too long");
@@ -40,7 +40,7 @@ async fn a_command_that_takes_too_long_is_killed_with_all_it_started(node: Node)
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn a_dropped_command_is_killed(node: Node) -> Result {
     let given_up = tokio::time::timeout(Duration::from_secs(1), node.sh("sleep 4712 & sleep 4712").into_future());
     assert!(given_up.await.is_err());
@@ -66,7 +66,7 @@ async fn wait_for_none(node: &Node, text: &str) -> Result {
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn fifty_commands_at_once_each_print_their_own_megabyte(node: Node) -> Result {
     let work = (0..50).map(|n: usize| {
         let node = node.clone();
@@ -84,7 +84,7 @@ async fn fifty_commands_at_once_each_print_their_own_megabyte(node: Node) -> Res
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn a_process_is_talked_to_while_it_lives(node: Node) -> Result {
     let mut process = node.spawn("while read -r line; do echo \"<$line>\"; echo \"[$line]\" >&2; done; exit 5").await?;
     for text in ["one", "two words", "täglich"] {
@@ -99,7 +99,7 @@ async fn a_process_is_talked_to_while_it_lives(node: Node) -> Result {
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn a_process_gets_signals_and_is_killed(node: Node) -> Result {
     let mut process = node.spawn("trap 'echo caught; exit 3' TERM; echo up; while :; do sleep 1; done").await?;
     assert_eq!(process.stdout.next().await?.as_deref(), Some("up"));
@@ -119,7 +119,7 @@ async fn a_process_gets_signals_and_is_killed(node: Node) -> Result {
 }
 
 /// `VMTEST_INTERNAL_OUTPUT_MIB` says how much; the long tier prints a gibibyte.
-#[vm_test(timeout = "10m")]
+#[vm_test(backend = "qemu, fake", timeout = "10m")]
 async fn output_that_nobody_reads_harms_nobody(node: Node) -> Result {
     let mib = std::env::var("VMTEST_INTERNAL_OUTPUT_MIB").map_or(Ok(64), |mib| mib.parse::<usize>())?;
     let print = format!("dd if=/dev/zero bs=1048576 count={mib} 2>/dev/null");
@@ -144,7 +144,7 @@ async fn output_that_nobody_reads_harms_nobody(node: Node) -> Result {
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn a_guest_whose_server_dies_says_so(node: Node) -> Result {
     // Its init starts it again, so the program must go as well.
     node.sh("mv /usr/sbin/dropbear /gone; (sleep 1; killall dropbear) >/dev/null 2>&1 &").await?;
@@ -156,7 +156,7 @@ async fn a_guest_whose_server_dies_says_so(node: Node) -> Result {
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn wrong_commands_are_said(node: Node) -> Result {
     let error = node.sh("nosuchcommand --flag").await.expect_err("there is none");
     assert!(error.to_string().contains("exit code 127: there is no such command in this image"), "{error}");

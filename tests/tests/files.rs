@@ -40,7 +40,7 @@ fn relative(dir: &Path) -> Vec<String> {
     listing(dir).into_iter().map(|line| line.replace(&prefix, "")).collect()
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn files_are_written_and_read(node: Node) -> Result {
     let all: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     node.write("/new/dir/it's a file", all.clone()).await?;
@@ -55,7 +55,7 @@ async fn files_are_written_and_read(node: Node) -> Result {
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn trees_travel_both_ways_with_modes_and_links(a: Node, b: Node) -> Result {
     let dir = tempfile::tempdir()?;
     let tree = dir.path().join("tree");
@@ -92,7 +92,7 @@ async fn trees_travel_both_ways_with_modes_and_links(a: Node, b: Node) -> Result
     Ok(())
 }
 
-#[vm_test(memory = "512MiB")]
+#[vm_test(backend = "qemu, fake", memory = "512MiB")]
 async fn what_fails_is_said_and_leaves_nothing(node: Node) -> Result {
     let dir = tempfile::tempdir()?;
     let local = dir.path().join("there");
@@ -132,7 +132,7 @@ async fn what_fails_is_said_and_leaves_nothing(node: Node) -> Result {
     Ok(())
 }
 
-#[vm_test(memory = "512MiB")]
+#[vm_test(backend = "qemu, fake", memory = "512MiB")]
 async fn large_files_arrive_whole(node: Node) -> Result {
     let dir = tempfile::tempdir()?;
     let (there, back) = (dir.path().join("there"), dir.path().join("back"));

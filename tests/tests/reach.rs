@@ -20,7 +20,7 @@ fn shout_at(address: SocketAddr, text: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn ports_are_reached_from_inside_and_outside(node: Node, cluster: Cluster) -> Result {
     let error = node.connect(7000).await.expect_err("nobody listens");
     assert_eq!((error.kind(), error.node()), (Kind::Connection, Some("node")));
@@ -48,7 +48,7 @@ async fn ports_are_reached_from_inside_and_outside(node: Node, cluster: Cluster)
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn the_body_reaches_the_host_through_outside(_node: Node, cluster: Cluster) -> Result {
     let (address, service) = cluster
         .outside(async || {
@@ -69,7 +69,7 @@ async fn the_body_reaches_the_host_through_outside(_node: Node, cluster: Cluster
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn udp_travels_both_ways(node: Node, cluster: Cluster) -> Result {
     // A TFTP server for a file of one block: a request, the block, and its acknowledgement.
     let server = UdpSocket::bind("0.0.0.0:6969")?;
@@ -88,7 +88,7 @@ async fn udp_travels_both_ways(node: Node, cluster: Cluster) -> Result {
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn openssh_is_let_in(node: Node) -> Result {
     let mut command = node.ssh_command()?;
     match command.arg("hostname").output() {
@@ -98,7 +98,7 @@ async fn openssh_is_let_in(node: Node) -> Result {
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn ipv6_reaches_everybody(a: Node, b: Node) -> Result {
     assert_eq!((a.ip6().to_string(), b.ip6().to_string()), ("fd77::11".to_owned(), "fd77::12".to_owned()));
     a.sh(format!("ping6 -c 1 -W 5 {}", b.ip6())).await?;
@@ -113,7 +113,13 @@ async fn ipv6_reaches_everybody(a: Node, b: Node) -> Result {
 fn a_cluster_is_started_from_code_and_used_from_outside() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let result: Result = runtime.block_on(async {
-        let cluster = Cluster::builder().name("started").node(NodeSpec::new("web")).start().await?;
+        let cluster = Cluster::builder()
+            .backend("qemu")
+            .backend("fake")
+            .name("started")
+            .node(NodeSpec::new("web"))
+            .start()
+            .await?;
         let web = cluster.node("web")?;
         assert_eq!(web.sh("hostname").await?.stdout(), "web");
         web.write("/srv/index.html", "page").await?;
@@ -137,6 +143,7 @@ fn a_cluster_is_started_from_code_and_used_from_outside() {
 #[test]
 fn a_cluster_that_cannot_start_says_why() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let started = runtime.block_on(Cluster::builder().node(NodeSpec::new("no name")).start());
+    let started =
+        runtime.block_on(Cluster::builder().backend("qemu").backend("fake").node(NodeSpec::new("no name")).start());
     assert!(started.expect_err("it cannot").to_string().contains("`no name` is no host name"));
 }
