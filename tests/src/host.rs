@@ -13,6 +13,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, pidfd_open},
 };
+use serde_json::Value;
 
 /// A killed VMM is gone in under 20 ms; one that is there after this will stay.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
@@ -110,4 +111,20 @@ pub fn on_path(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("there is no {program} on PATH"))
+}
+
+/// The process that runs a machine now, as the journal of its run says.
+///
+/// # Panics
+/// When there is none.
+pub fn vmm_of(run: &str, node: &str) -> i32 {
+    let runs = std::env::var("VMTEST_RUN").or_else(|_| std::env::var("XDG_RUNTIME_DIR").map(|dir| dir + "/vmtest"));
+    let runs = runs.unwrap_or_else(|_| format!("/tmp/vmtest-{}", nix::unistd::geteuid()));
+    let journal = fs::read_to_string(format!("{runs}/{run}/journal.jsonl")).expect("the run has a journal");
+    let lines: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
+    let mut intents = lines.iter().filter(|line| line["effect"]["kind"] == "process" && line["effect"]["node"] == node);
+    let last = intents.next_back().expect("the machine was started");
+    let done = lines.iter().find(|line| line["type"] == "done" && line["id"] == last["id"]).expect("it was started");
+    let pid = done["process"]["pid"].as_i64().expect("the process is known");
+    i32::try_from(pid).expect("a pid fits")
 }

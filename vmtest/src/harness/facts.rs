@@ -11,7 +11,7 @@ use crate::{
     evidence::{Event, Observer},
     hypervisor::{self, Hypervisor},
     net,
-    plan::{BackendFacts, DEFAULT_IMAGE, Facts, FixtureFacts, ImageFacts},
+    plan::{BackendFacts, Capabilities, DEFAULT_IMAGE, Facts, FixtureFacts, ImageFacts},
     spec::{ClusterSpec, FixtureSpec, NodeSettings},
 };
 
@@ -43,6 +43,32 @@ pub(super) fn gather(
         timeout_scale: settings.timeout_scale,
     };
     (facts, hypervisor.ok())
+}
+
+/// A backend as this host has it.
+#[derive(Debug)]
+pub struct Backend {
+    /// Its name in settings and attributes.
+    pub name: &'static str,
+    /// Name, version and accelerator, for people, and what its machines can do; or what keeps it from running here.
+    pub found: Result<(String, Capabilities), Error>,
+}
+
+/// All backends that there are, here or not. Starts programs and asks the kernel; takes well under a second.
+///
+/// # Errors
+/// [`Kind::Spec`] for a wrong setting.
+pub fn backends() -> Result<Vec<Backend>, Error> {
+    let settings = Settings::get()?;
+    let missing = net::missing();
+    let find = |name: &'static str| {
+        if let Some(why) = missing.first() {
+            return Err(Error::new(Kind::Missing, why.clone()));
+        }
+        let found = hypervisor::find(name, |name| settings.binaries.get(name).cloned())?;
+        Ok((found.describe(), found.capabilities()))
+    };
+    Ok(hypervisor::NAMES.iter().map(|&name| Backend { name, found: find(name) }).collect())
 }
 
 fn choose(spec: &ClusterSpec, settings: &Settings) -> Result<Arc<dyn Hypervisor>, Error> {

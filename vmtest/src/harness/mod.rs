@@ -14,5 +14,6 @@ pub use builder::{ClusterBuilder, StartedCluster};
 pub use case::{Parameter, Setting, TestCase, run};
 pub use context::Context;
 pub use extract::{FromCluster, Param};
+pub use facts::{Backend, backends};
 pub use session::prune;
 pub use verdict::Verdict;
