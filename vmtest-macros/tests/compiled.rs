@@ -24,6 +24,12 @@ mod harness {
             KernelArgs(&'static str),
             Backend(&'static str),
             Nodes(u32),
+            Allow(Allow),
+        }
+
+        #[derive(Debug, PartialEq)]
+        pub(crate) enum Allow {
+            TaskPanic,
         }
 
         #[derive(Debug)]
@@ -97,7 +103,7 @@ mod harness {
     }
 }
 
-use harness::__private::{Setting, TestCase};
+use harness::__private::{Allow, Setting, TestCase};
 use harness::Extract;
 
 /// Shadowed by nothing that the macro emits.
@@ -129,14 +135,14 @@ impl<T: Extract, const N: usize> Extract for [T; N] {
     }
 }
 
-#[vm_test(crate = "crate::harness", memory = "1MiB")]
+#[vm_test(crate = "crate::harness", memory = "1MiB", allow("task-panic"))]
 async fn knows_where_it_is(node: Node) {
     assert_eq!(TEST, "the user's own");
     let test = node.test;
     assert_eq!((test.module, test.name), (module_path!(), "knows_where_it_is"));
     assert_eq!((test.file, test.line), (file!(), line!() - 4));
     assert_eq!((test.package, test.manifest_dir), ("vmtest-macros", env!("CARGO_MANIFEST_DIR")));
-    assert_eq!(test.options, [Setting::Memory(1 << 20)]);
+    assert_eq!(test.options, [Setting::Memory(1 << 20), Setting::Allow(Allow::TaskPanic)]);
 }
 
 #[vm_test(crate = "crate::harness")]

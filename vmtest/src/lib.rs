@@ -47,5 +47,8 @@ pub mod prelude {
 
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::harness::{Context, Param, Parameter, Setting, TestCase, run};
+    pub use crate::{
+        harness::{Context, Param, Parameter, Setting, TestCase, run},
+        spec::Allow,
+    };
 }

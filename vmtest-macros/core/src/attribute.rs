@@ -54,6 +54,10 @@ impl Settings {
                 Ok(None) => return,
                 Err(error) => Err(error),
             },
+            Form::Allow(valid) => match allowed(key, &name, value, valid, problems) {
+                Ok(allowed) => return self.settings.extend(allowed),
+                Err(error) => Err(error),
+            },
             Form::Crate => {
                 match text(key, &name, value).and_then(|text| crate_path(&text)) {
                     Ok(path) => self.krate = Some(path),
@@ -87,6 +91,7 @@ fn wrong_type(key: &Key, span: Span) -> syn::Error {
         Form::Size(_) => "a size, a string with a unit",
         Form::Duration(_) => "a duration, a string with a unit",
         Form::Fixture => "a directory in parentheses",
+        Form::Allow(_) => "strings in parentheses",
         Form::Crate => "a path in a string",
     };
     syn::Error::new(span, format!("`{}` takes {wanted}: write `{}`", key.name, key.example))
@@ -118,6 +123,40 @@ fn crate_path(text: &LitStr) -> syn::Result<Path> {
     LitStr::new(&text.value(), span)
         .parse_with(Path::parse_mod_style)
         .map_err(|_| syn::Error::new(text.span(), format!("`{}` is not the path of a crate", text.value())))
+}
+
+/// Those of the strings in parentheses that are valid; the others are reported.
+fn allowed(
+    key: &Key,
+    name: &Ident,
+    value: Value,
+    valid: &[(&str, &str)],
+    problems: &mut Problems,
+) -> syn::Result<Vec<Setting>> {
+    let group = match value {
+        Value::List(group) if !group.stream().is_empty() => group,
+        Value::List(_) | Value::Missing => {
+            let message = format!("`{}` needs a value: write `{}`", key.name, key.example);
+            return Err(syn::Error::new(name.span(), message));
+        }
+        Value::Assigned(tokens) => return Err(wrong_type(key, span_of(&tokens, name.span()))),
+    };
+    let mut allowed = Vec::new();
+    for part in split(group.stream(), problems) {
+        let span = span_of(&part, group.span());
+        let Some(text) = problems.take(syn::parse2::<LitStr>(part).map_err(|_| wrong_type(key, span))) else {
+            continue;
+        };
+        let written = text.value();
+        match valid.iter().find(|(name, _)| *name == written) {
+            Some((_, variant)) => allowed.push(Setting::Allow(Ident::new(variant, Span::call_site()))),
+            None => {
+                let names: Vec<&str> = valid.iter().map(|(name, _)| *name).collect();
+                problems.at(text.span(), keys::unknown_value(&written, key.name, &names));
+            }
+        }
+    }
+    Ok(allowed)
 }
 
 /// The keys inside `fixture(..)`, after the directory.

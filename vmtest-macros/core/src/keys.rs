@@ -36,6 +36,9 @@ pub(crate) enum Form {
     Duration(fn(u64) -> Setting),
     /// `fixture("dir", at = "..", label = "..")`, any number of times.
     Fixture,
+    /// `allow("..", "..")`: strings in parentheses, each the first of one of these pairs; the second is the variant of
+    /// `vmtest::__private::Allow`.
+    Allow(&'static [(&'static str, &'static str)]),
     /// The path of this library, for crates that rename or wrap it.
     Crate,
 }
@@ -53,6 +56,9 @@ pub(crate) struct Key {
 const ANYWHERE: &[Place] = &[Place::Test, Place::Node];
 const TEST: &[Place] = &[Place::Test];
 
+/// What can be allowed, with the variant that it becomes.
+const ALLOWED: &[(&str, &str)] = &[("task-panic", "TaskPanic")];
+
 /// Every key, in the order in which messages list them.
 pub(crate) const KEYS: &[Key] = &[
     Key { name: "image", places: ANYWHERE, form: Form::Text(Setting::Image), example: r#"image = "micro""# },
@@ -68,6 +74,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "nodes", places: TEST, form: Form::Count(Setting::Nodes), example: "nodes = 3" },
     Key { name: "timeout", places: TEST, form: Form::Duration(Setting::Timeout), example: r#"timeout = "3m""# },
     Key { name: "backend", places: TEST, form: Form::Text(Setting::Backend), example: r#"backend = "qemu""# },
+    Key { name: "allow", places: TEST, form: Form::Allow(ALLOWED), example: r#"allow("task-panic")"# },
     Key { name: "crate", places: TEST, form: Form::Crate, example: r#"crate = "::vmtest""# },
 ];
 
@@ -98,6 +105,12 @@ pub(crate) fn find(name: &str, place: Place) -> Result<&'static Key, String> {
 pub(crate) fn unknown(name: &str, place: &str, valid: &[&str]) -> String {
     let keys: Vec<String> = valid.iter().map(|key| format!("`{key}`")).collect();
     format!("unknown key `{name}`{}\n{place} takes {}", hint(name, valid), keys.join(", "))
+}
+
+/// The text for a value that `key` does not take.
+pub(crate) fn unknown_value(value: &str, key: &str, valid: &[&str]) -> String {
+    let values: Vec<String> = valid.iter().map(|value| format!("`{value}`")).collect();
+    format!("`{key}` does not take `{value}`{}\n`{key}` takes {}", hint(value, valid), values.join(", "))
 }
 
 /// The nearest of the valid names, as part of a sentence; empty if none is near.

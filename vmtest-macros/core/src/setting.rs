@@ -1,6 +1,6 @@
 //! One setting, as the macro hands it to the harness.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use syn::{LitStr, Path};
 
@@ -16,6 +16,8 @@ pub(crate) enum Setting {
     KernelArgs(LitStr),
     Backend(LitStr),
     Nodes(u32),
+    /// A variant of `vmtest::__private::Allow`.
+    Allow(Ident),
 }
 
 /// A directory of the package that becomes a disk of the node.
@@ -43,6 +45,7 @@ impl Setting {
             Self::KernelArgs(text) => quote!(KernelArgs(#text)),
             Self::Backend(name) => quote!(Backend(#name)),
             Self::Nodes(count) => quote!(Nodes(#count)),
+            Self::Allow(what) => quote!(Allow(#krate::__private::Allow::#what)),
         };
         quote!(#krate::__private::Setting::#variant)
     }

@@ -50,7 +50,7 @@ fn unknown_key() {
     on_test(
         "memroy = \"1GiB\"",
         "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `cpus`, `memory`, `fixture`, \
-         `kernel_args`, `nodes`, `timeout`, `backend`, `crate`",
+         `kernel_args`, `nodes`, `timeout`, `backend`, `allow`, `crate`",
     );
     on_node("colour = 3", "unknown key `colour`\na node takes `image`, `cpus`, `memory`, `fixture`, `kernel_args`");
     on_test(
@@ -82,6 +82,7 @@ fn key_in_the_wrong_place() {
         ("timeout", "timeout = \"3m\""),
         ("nodes", "nodes = 3"),
         ("backend", "backend = \"qemu\""),
+        ("allow", "allow(\"task-panic\")"),
         ("crate", "crate = \"::vmtest\""),
     ] {
         on_node(written, &format!("`{key}` belongs on the test, not on a node: write `#[vm_test({written})]`"));
@@ -138,6 +139,25 @@ fn wrong_fixture() {
     on_test(
         "fixture(\"d\", at = \"srv\")",
         "a fixture is mounted at an absolute path of the guest: write `at = \"/srv\"`",
+    );
+}
+
+#[test]
+fn wrong_allow() {
+    for allow in ["allow", "allow()", "allow ="] {
+        on_test(allow, "`allow` needs a value: write `allow(\"task-panic\")`");
+    }
+    for allow in ["allow = \"task-panic\"", "allow(3)", "allow(task_panic)", "allow(\"task-panic\" = true)"] {
+        on_test(allow, "`allow` takes strings in parentheses: write `allow(\"task-panic\")`");
+    }
+    on_test("allow(\"task-panic\"), allow(\"task-panic\")", "duplicate key `allow`: the test takes it once");
+    check(
+        "allow(\"task-panics\", \"task-panic\", \"everything\")",
+        "async fn boots() {}",
+        &[
+            "`allow` does not take `task-panics`, did you mean `task-panic`?\n`allow` takes `task-panic`",
+            "`allow` does not take `everything`\n`allow` takes `task-panic`",
+        ],
     );
 }
 
@@ -230,7 +250,7 @@ fn all_problems_are_reported_at_once() {
             "`memory` needs a value: write `memory = \"512MiB\"`",
             "`cpus` takes a whole number, at least 1: write `cpus = 2`",
             "unknown key `weather`\nthe test takes `image`, `cpus`, `memory`, `fixture`, `kernel_args`, `nodes`, \
-             `timeout`, `backend`, `crate`",
+             `timeout`, `backend`, `allow`, `crate`",
             "a test is asynchronous: write `async fn boots`",
             "a test cannot be generic: nobody is there to choose the types",
             "a node needs a name: write `name: Node`",

@@ -50,7 +50,7 @@ fn a_test_without_parameters() {
 fn everything_at_once() {
     check(
         r#"image = "micro", memory = "512MiB", timeout = "3m", nodes = 2, kernel_args = "foo=1", backend = "qemu",
-           cpus = 2, fixture("tests/data", at = "/srv", label = "data"),"#,
+           cpus = 2, fixture("tests/data", at = "/srv", label = "data"), allow("task-panic"),"#,
         r#"
         /// Fails over.
         #[ignore = "slow"]
@@ -104,6 +104,9 @@ fn everything_at_once() {
                                     at: ::core::option::Option::Some("/srv"),
                                     label: ::core::option::Option::Some("data"),
                                 },
+                                ::vmtest::__private::Setting::Allow(
+                                    ::vmtest::__private::Allow::TaskPanic,
+                                ),
                             ],
                             params: &[
                                 ::vmtest::__private::Parameter::of::<

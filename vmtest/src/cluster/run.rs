@@ -20,7 +20,7 @@ use crate::{
     error::Error,
     evidence::{Event, Observer},
     guest::ssh::{Keys, Ssh},
-    host::{Journal, Keeper, RunDir},
+    host::{Journal, Keeper, RunDir, containing_panics},
     hypervisor::{Hypervisor, Site},
     net::Links,
     plan::{NodePlan, Plan},
@@ -68,7 +68,7 @@ impl Run {
         tracing::debug!(?event, "run {}", self.dir.id());
         let Some(observer) = &self.observer else { return };
         // Somebody else's code, called in the middle of a teardown too.
-        if catch_unwind(AssertUnwindSafe(|| observer(event))).is_err() {
+        if containing_panics(|| catch_unwind(AssertUnwindSafe(|| observer(event)))).is_err() {
             tracing::warn!(?event, "an observer panicked");
         }
     }

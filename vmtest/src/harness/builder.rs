@@ -12,15 +12,12 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{
-    session::{End, Session},
-    verdict::Verdict,
-};
+use super::{end::End, session::Session, verdict::Verdict};
 use crate::{
     cluster::Cluster,
     evidence::{Event, Observer},
     failure::Failure,
-    spec::{ClusterSpec, NodeSpec},
+    spec::{Allow, ClusterSpec, NodeSpec},
 };
 
 /// The limit of a cluster that has none.
@@ -75,6 +72,12 @@ impl ClusterBuilder {
     /// A backend that may run it; may be called again with the next choice.
     pub fn backend(mut self, name: impl Into<String>) -> Self {
         self.spec.backends.push(name.into());
+        self
+    }
+
+    /// Lets something pass that would fail the run; may be called again.
+    pub fn allow(mut self, what: Allow) -> Self {
+        self.spec.allow.insert(what);
         self
     }
 

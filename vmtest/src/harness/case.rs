@@ -4,11 +4,12 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{
     context::Context,
+    end,
     extract::{FromCluster, Param},
-    session::{self, Session},
+    session::Session,
     verdict::Verdict,
 };
-use crate::spec::{ClusterSpec, FixtureSpec, NodeSettings, NodeSpec};
+use crate::spec::{Allow, ClusterSpec, FixtureSpec, NodeSettings, NodeSpec};
 
 /// One test: the constant that `#[vm_test]` emits.
 #[derive(Debug)]
@@ -58,6 +59,8 @@ pub enum Setting {
     Backend(&'static str),
     /// `nodes = n`
     Nodes(u32),
+    /// `allow("..")`; one for each of its values.
+    Allow(Allow),
 }
 
 /// A parameter and what its type declares.
@@ -87,6 +90,7 @@ impl TestCase {
             match *option {
                 Setting::Timeout(ms) => spec.timeout = Some(Duration::from_millis(ms)),
                 Setting::Backend(names) => spec.backends.extend(names.split(',').map(|name| name.trim().to_owned())),
+                Setting::Allow(what) => drop(spec.allow.insert(what)),
                 Setting::Nodes(n) => spec.nodes.extend((1..=n).map(|i| NodeSpec::new(format!("node{i}")))),
                 _ => {}
             }
@@ -110,7 +114,7 @@ pub(super) fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
                 at: at.map(str::to_owned),
                 label: label.map(str::to_owned),
             }),
-            Setting::Timeout(_) | Setting::Backend(_) | Setting::Nodes(_) => {}
+            Setting::Timeout(_) | Setting::Backend(_) | Setting::Nodes(_) | Setting::Allow(_) => {}
         }
     }
 }
@@ -121,9 +125,9 @@ pub(super) fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
 /// With the body's own panic, or with the message of what went wrong.
 pub fn run<R: Verdict>(test: &'static TestCase, body: impl AsyncFnOnce(&mut Context) -> R + Send + 'static) {
     let session = Session { spec: test.spec(), observer: None };
-    let end = session.run(async move |cluster| {
+    let ended = session.run(async move |cluster| {
         let mut cx = Context::new(cluster, test.params);
         body(&mut cx).await.into_result()
     });
-    session::report(end);
+    end::report(ended);
 }

@@ -3,6 +3,7 @@
 mod builder;
 mod case;
 mod context;
+mod end;
 mod extract;
 mod facts;
 mod session;

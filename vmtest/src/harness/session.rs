@@ -6,9 +6,8 @@
 //! that a body does to its runtime can stop a teardown.
 
 use std::{
-    any::Any,
     io,
-    panic::{AssertUnwindSafe, resume_unwind},
+    panic::AssertUnwindSafe,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -27,17 +26,17 @@ use tokio::{
     time::timeout,
 };
 
-use super::{facts::gather, settings::Settings, signals};
+use super::{end::End, facts::gather, settings::Settings, signals};
 use crate::{
     cluster::{Cluster, Member, Planner, Run, provision, reconcile, teardown},
     error::{Error, Kind, Phase},
     evidence::{Event, Observer},
     failure::Failure,
     guest::{scale_timeouts, ssh::Keys},
-    host::{Journal, Keeper, RunDir, runs_root},
+    host::{Journal, Keeper, Panics, RunDir, runs_root},
     net::enter_new_namespace,
     plan,
-    spec::ClusterSpec,
+    spec::{Allow, ClusterSpec},
 };
 
 /// A body that has not ended this long after its deadline blocks its thread: a dropped future ends at once.
@@ -55,22 +54,12 @@ pub(super) struct Session {
     pub(super) observer: Option<Observer>,
 }
 
-/// How it ended.
-#[derive(Debug)]
-pub(super) enum End {
-    /// The body returned success and nothing was left.
-    Passed,
-    /// The message says why.
-    Failed(String),
-    /// The body panicked; its message has been printed.
-    Panicked(Box<dyn Any + Send>),
-}
-
 /// What the cluster's thread is told by the caller.
 struct Caller {
     cancelled: Arc<AtomicBool>,
     /// A runtime in the caller's network.
     outside: Handle,
+    panics: Arc<Panics>,
 }
 
 enum Message {
@@ -86,24 +75,26 @@ impl Session {
     where
         F: AsyncFnOnce(Cluster) -> Result<(), String> + Send + 'static,
     {
+        let panics = Arc::new(Panics::default());
+        let of_cluster = panics.clone();
         // Made here, because its threads are in the network of whoever makes it.
-        let outside = match runtime("vmtest-outside", || {}) {
+        let outside = match runtime("vmtest-outside", move || of_cluster.mark_thread()) {
             Ok(outside) => outside,
             Err(e) => return End::Failed(e.to_string()),
         };
-        let end = self.run_beside(body, outside.handle().clone());
+        let end = self.run_beside(body, outside.handle().clone(), panics);
         outside.shutdown_background();
         end
     }
 
-    fn run_beside<F>(self, body: F, outside: Handle) -> End
+    fn run_beside<F>(self, body: F, outside: Handle, panics: Arc<Panics>) -> End
     where
         F: AsyncFnOnce(Cluster) -> Result<(), String> + Send + 'static,
     {
         let (tell, inbox) = mpsc::channel();
         let cancel = tell.clone();
         let cancelled = Arc::new(AtomicBool::new(false));
-        let caller = Caller { cancelled: cancelled.clone(), outside };
+        let caller = Caller { cancelled: cancelled.clone(), outside, panics: panics.clone() };
         let guard = signals::Guard::new(move || {
             cancelled.store(true, Ordering::SeqCst);
             // The caller is the only receiver; when it has gone there is nothing left to cancel.
@@ -139,54 +130,13 @@ impl Session {
                 (End::Failed(late), false)
             }
         };
+        let end = end.beside(&panics.stop());
         let left = tear_down(run, &engine);
         engine.shutdown_background();
         if cancelled {
             return wait_for_signal(guard);
         }
         end.and_left(left)
-    }
-}
-
-impl End {
-    /// The same as a result, for callers that are no tests.
-    ///
-    /// # Panics
-    /// With the body's own panic.
-    pub(super) fn into_result(self) -> Result<(), Failure> {
-        match self {
-            Self::Passed => Ok(()),
-            Self::Failed(message) => Err(Failure::msg(message)),
-            Self::Panicked(payload) => resume_unwind(payload),
-        }
-    }
-
-    fn and_left(self, left: Vec<String>) -> Self {
-        if left.is_empty() {
-            return self;
-        }
-        let leak = format!("left behind on this host:\n  - {}", left.join("\n  - "));
-        match self {
-            Self::Passed => Self::Failed(leak),
-            Self::Failed(message) => Self::Failed(format!("{message}\n{leak}")),
-            Self::Panicked(payload) => {
-                eprintln!("{leak}");
-                Self::Panicked(payload)
-            }
-        }
-    }
-}
-
-/// Fails the calling test if it must.
-pub(super) fn report(end: End) {
-    match end {
-        End::Passed => {}
-        End::Failed(message) => {
-            eprintln!("{message}");
-            // Not `panic!`, whose hook would add a line about a place in this crate.
-            resume_unwind(Box::new(message));
-        }
-        End::Panicked(payload) => resume_unwind(payload),
     }
 }
 
@@ -214,6 +164,7 @@ fn cluster_thread<F>(session: Session, body: F, caller: Caller, tell: &mpsc::Sen
 where
     F: AsyncFnOnce(Cluster) -> Result<(), String>,
 {
+    let panics = caller.panics.clone();
     let (run, bodies) = match prepare(session, caller) {
         Ok((run, engine, bodies)) => {
             if tell.send(Message::Started(run.clone(), engine)).is_err() {
@@ -227,9 +178,14 @@ where
         tokio::select! {
             biased;
             error = run.panicked() => End::Failed(error.to_string()),
+            // At once, not at the end of the body: one that waits for what the task should have done would wait for its
+            // deadline. The panic is added to every end; by itself this one is none.
+            () = panics.elsewhere() => End::Passed,
             end = live(&run, body) => end,
         }
     });
+    // Before anything is taken away from tasks that may still run: that they panic then says nothing.
+    panics.stop();
     // Tasks that the body spawned are dropped; those that block are left to the end of the process.
     bodies.shutdown_background();
     drop(tell.send(Message::Ended(end)));
@@ -278,7 +234,10 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     if caller.cancelled.load(Ordering::SeqCst) {
         return Err(Error::new(Kind::Cancelled, "cancelled by a signal"));
     }
-    enter_new_namespace()?;
+    let namespace = enter_new_namespace()?;
+    if !spec.allow.contains(&Allow::TaskPanic) {
+        caller.panics.watch(namespace);
+    }
     let engine = runtime("vmtest-engine", || {})?;
     let scale = plan.timeout_scale;
     let bodies = runtime("vmtest-body", move || scale_timeouts(scale))?;

@@ -1,8 +1,9 @@
-//! The machine below: the run directory with its lock and journal, and the thread that owns the VMMs.
+//! The machine below: the run directory with its lock and journal, the thread that owns the VMMs, and panics.
 
 mod console;
 mod journal;
 mod keeper;
+mod panics;
 mod process;
 mod random;
 mod run_dir;
@@ -10,6 +11,7 @@ mod run_dir;
 pub(crate) use console::{Anomaly, Console};
 pub(crate) use journal::{Effect, Entry, Journal};
 pub(crate) use keeper::{Keeper, SpawnRequest, spawn_program};
+pub(crate) use panics::{Panic, Panics, containing_panics};
 pub(crate) use process::{Ended, Process, ProcessId};
 pub(crate) use random::random;
 pub(crate) use run_dir::{RunDir, runs_root};

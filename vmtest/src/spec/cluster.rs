@@ -1,10 +1,10 @@
 //! A whole cluster, as asked.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{NodeSettings, NodeSpec};
+use super::{Allow, NodeSettings, NodeSpec};
 
 /// What a test or a builder asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct ClusterSpec {
     pub timeout: Option<Duration>,
     /// The backends that may run it, in order of preference; empty leaves it to the settings.
     pub backends: Vec<String>,
+    /// What does not fail it.
+    pub allow: BTreeSet<Allow>,
 }
 
 impl ClusterSpec {

@@ -1,0 +1,77 @@
+//! How the life of a cluster ended.
+
+use std::{any::Any, panic::resume_unwind};
+
+use crate::{failure::Failure, host::Panic};
+
+/// How a run ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The body returned success and nothing was left.
+    Passed,
+    /// The message says why.
+    Failed(String),
+    /// The body panicked; its message has been printed.
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl End {
+    /// The same as a result, for callers that are no tests.
+    ///
+    /// # Panics
+    /// With the body's own panic.
+    pub(super) fn into_result(self) -> Result<(), Failure> {
+        match self {
+            Self::Passed => Ok(()),
+            Self::Failed(message) => Err(Failure::msg(message)),
+            Self::Panicked(payload) => resume_unwind(payload),
+        }
+    }
+
+    /// Adds panics of other tasks and threads; of the body's own only its end counts.
+    pub(super) fn beside(self, panics: &[Panic]) -> Self {
+        if panics.iter().all(|panic| panic.of_body) {
+            return self;
+        }
+        let panicked = matches!(self, Self::Panicked(_));
+        let shown = panics.iter().filter(|panic| panicked || !panic.of_body).map(|panic| format!("{panic}\n"));
+        let panics = shown.collect::<String>()
+            + "a panic on any task or thread of a cluster fails its test; `allow(\"task-panic\")` lets it pass";
+        match self {
+            Self::Passed => Self::Failed(panics),
+            Self::Failed(message) => Self::Failed(format!("{panics}\n{message}")),
+            Self::Panicked(payload) => {
+                eprintln!("{panics}");
+                Self::Panicked(payload)
+            }
+        }
+    }
+
+    pub(super) fn and_left(self, left: Vec<String>) -> Self {
+        if left.is_empty() {
+            return self;
+        }
+        let leak = format!("left behind on this host:\n  - {}", left.join("\n  - "));
+        match self {
+            Self::Passed => Self::Failed(leak),
+            Self::Failed(message) => Self::Failed(format!("{message}\n{leak}")),
+            Self::Panicked(payload) => {
+                eprintln!("{leak}");
+                Self::Panicked(payload)
+            }
+        }
+    }
+}
+
+/// Fails the calling test if it must.
+pub(super) fn report(end: End) {
+    match end {
+        End::Passed => {}
+        End::Failed(message) => {
+            eprintln!("{message}");
+            // Not `panic!`, whose hook would add a line about a place in this crate.
+            resume_unwind(Box::new(message));
+        }
+        End::Panicked(payload) => resume_unwind(payload),
+    }
+}
