@@ -24,6 +24,8 @@ pub enum Kind {
     Command,
     /// The connection to a guest failed.
     Connection,
+    /// The cluster is being torn down, or is gone: a handle has outlived it.
+    TornDown,
     /// The run was cancelled by a signal.
     Cancelled,
     /// Something was left behind after teardown.
@@ -85,6 +87,11 @@ impl Error {
             evidence: None,
             source: None,
         }))
+    }
+
+    /// A call on a cluster whose teardown has begun.
+    pub(crate) fn torn_down() -> Self {
+        Self::new(Kind::TornDown, "the cluster is gone: it was torn down, and a handle that outlives it can do nothing")
     }
 
     /// Names the node that it happened on; the first name given stays.

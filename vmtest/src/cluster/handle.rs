@@ -10,7 +10,11 @@ use crate::{
     plan::Plan,
 };
 
-/// All machines of a test. Clones are handles to the same cluster.
+/// All machines of a test. Clones are handles to the same cluster, and work on any thread and any executor.
+///
+/// The cluster lives as long as the test's body, whether a handle to it is left or not. A handle that outlives it is
+/// harmless: [`add`](Self::add), [`remove`](Self::remove) and all calls on its machines end at once with
+/// [`Kind::TornDown`].
 #[derive(Debug, Clone)]
 pub struct Cluster {
     pub(super) run: Arc<Run>,
@@ -61,31 +65,40 @@ impl Cluster {
     /// ```
     ///
     /// # Panics
-    /// With the panic of what it runs.
+    /// With the panic of what it runs, or when the cluster is gone.
     pub async fn outside<T: Send + 'static>(&self, work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
-        on_a_thread_of(&self.run.outside, work).await
+        on_a_thread_of(&self.run, &self.run.outside, work).await
     }
 
     /// Runs this inside the cluster's network, where the body of a test is anyway: for a cluster that was
     /// [started](crate::ClusterBuilder::start) from code. It gets a thread of its own, so it may block.
     ///
     /// # Panics
-    /// With the panic of what it runs.
+    /// With the panic of what it runs, or when the cluster is gone.
     pub async fn enter<T: Send + 'static>(&self, work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
-        on_a_thread_of(&self.run.engine, work).await
+        on_a_thread_of(&self.run, &self.run.engine, work).await
     }
 }
 
 /// Runs this on a new thread that belongs to a thread of the runtime: a thread is in the network of its parent.
-async fn on_a_thread_of<T: Send + 'static>(runtime: &Handle, work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
+async fn on_a_thread_of<T: Send + 'static>(
+    run: &Run,
+    runtime: &Handle,
+    work: impl AsyncFnOnce() -> T + Send + 'static,
+) -> T {
+    // There is no value to give back and no network to run in, and waiting would be for ever.
+    let gone = || panic!("{}", Error::torn_down());
+    if run.tasks.are_over() {
+        gone();
+    }
     let handle = runtime.clone();
     let nested = runtime.spawn(async move { spawn_blocking(move || handle.block_on(work())).await });
     match nested.await.flatten() {
         Ok(value) => value,
         Err(e) => match e.try_into_panic() {
             Ok(payload) => resume_unwind(payload),
-            // The runtime is shut down with the cluster: whoever waits is dropped as well.
-            Err(_) => std::future::pending().await,
+            // The runtime was shut down with the cluster.
+            Err(_) => gone(),
         },
     }
 }

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use futures_util::future::{join_all, try_join_all};
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
 use super::{
     Cluster, Node,
@@ -47,7 +47,8 @@ impl Cluster {
     /// Those of [`add`](Self::add); then none of them joins.
     pub async fn add_all(&self, nodes: impl IntoIterator<Item = NodeSpec>) -> Result<Vec<Node>, Error> {
         let (run, nodes) = (self.run.clone(), nodes.into_iter().collect::<Vec<_>>());
-        let added = self.run.engine.spawn(async move {
+        let (tell, added) = oneshot::channel();
+        let work = async move {
             let members = plan(&run, nodes).await.map_err(|e| e.in_phase(Phase::Body))?;
             let joined = join(&run, &members).await;
             if joined.is_err() {
@@ -59,8 +60,10 @@ impl Cluster {
             }
             joined.map_err(|e| e.in_phase(Phase::Body))?;
             Ok(members.into_iter().map(|member| Node::new(run.clone(), member)).collect())
-        });
-        added.await.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the cluster is being torn down")))
+        };
+        // Whoever asked may have gone.
+        self.run.tasks.spawn(async move { drop(tell.send(work.await)) });
+        added.await.unwrap_or_else(|_| Err(self.run.tasks.unanswered().in_phase(Phase::Body)))
     }
 
     /// Removes a machine that is off: its name is forgotten by the others, and its place on the bridge is free. What is

@@ -8,7 +8,10 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-use super::power::{Action, State};
+use super::{
+    power::{Action, State},
+    tasks::Tasks,
+};
 use crate::{
     error::{Error, Kind},
     evidence::Rung,
@@ -40,6 +43,8 @@ pub(crate) struct Member {
     pub(crate) ssh: Ssh,
     /// Held by whoever changes the machine's power; what is done to it is done one after the other.
     pub(crate) power: tokio::sync::Mutex<()>,
+    /// Those of its run.
+    pub(crate) tasks: Arc<Tasks>,
     started: Instant,
     life: watch::Sender<Life>,
     /// What the end of the VMM shall mean, when it is asked for by us.
@@ -77,7 +82,14 @@ pub(crate) struct Fate {
 }
 
 impl Member {
-    pub(crate) fn new(plan: NodePlan, base_initramfs: PathBuf, dir: PathBuf, ssh: Ssh, started: Instant) -> Self {
+    pub(crate) fn new(
+        plan: NodePlan,
+        base_initramfs: PathBuf,
+        dir: PathBuf,
+        ssh: Ssh,
+        started: Instant,
+        tasks: Arc<Tasks>,
+    ) -> Self {
         Self {
             plan,
             base_initramfs,
@@ -85,6 +97,7 @@ impl Member {
             console: Console::new(),
             ssh,
             power: tokio::sync::Mutex::default(),
+            tasks,
             started,
             life: watch::Sender::new(Life { number: 0, state: State::Booting, fate: None }),
             intent: Mutex::default(),
@@ -95,7 +108,12 @@ impl Member {
     }
 
     pub(crate) fn state(&self) -> State {
-        self.life.borrow().state
+        if self.tasks.are_over() { State::Off } else { self.life.borrow().state }
+    }
+
+    /// This error, or that the cluster is gone, where that explains it.
+    pub(crate) fn or_torn_down(&self, error: Error) -> Error {
+        if self.tasks.are_over() { Error::torn_down().on_node(&self.plan.name) } else { error }
     }
 
     pub(crate) fn set_state(&self, state: State) {
@@ -230,18 +248,20 @@ impl Member {
     }
 
     /// Does something that only a machine that answers can do: waits until it is booted, and ends at once, with the
-    /// reason, when it dies.
+    /// reason, when it dies or the run is over. May be awaited on any executor.
     ///
     /// # Errors
     /// What the work said, or how the machine ended, with the node's name.
     pub(crate) async fn while_alive<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let booted = self.wait_for(|life| life.state != State::Booting).await;
-        let result = tokio::select! {
-            biased;
-            error = self.lost(booted.number) => Err(error),
-            result = work => self.explained(result, booted.number).await,
+        let alive = async {
+            let booted = self.wait_for(|life| life.state != State::Booting).await;
+            tokio::select! {
+                biased;
+                error = self.lost(booted.number) => Err(error),
+                result = work => self.explained(result, booted.number).await,
+            }
         };
-        result.map_err(|e| e.on_node(&self.plan.name))
+        self.tasks.unless_over(alive).await.map_err(|e| e.on_node(&self.plan.name))
     }
 
     /// The result, or the end of the machine where that is why a connection failed: a guest that goes down closes its

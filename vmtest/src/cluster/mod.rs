@@ -9,6 +9,7 @@ mod node;
 mod power;
 mod provision;
 mod run;
+mod tasks;
 mod teardown;
 
 pub use crate::guest::ssh::Output;
@@ -18,4 +19,5 @@ pub use node::{Condition, ConsoleLines, Exit, Forward, Lines, Node, Process, Run
 pub use power::State;
 pub(crate) use provision::provision;
 pub(crate) use run::{Planner, Run};
+pub(crate) use tasks::Tasks;
 pub(crate) use teardown::{reconcile, teardown};

@@ -4,7 +4,7 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,9 +13,9 @@ use futures_util::{
     future::{pending, select_all},
 };
 use once_cell::sync::OnceCell;
-use tokio::{runtime::Handle, sync::watch, task::JoinSet};
+use tokio::{runtime::Handle, sync::watch};
 
-use super::{ladder::SSH_PORT, member::Member};
+use super::{ladder::SSH_PORT, member::Member, tasks::Tasks};
 use crate::{
     error::Error,
     evidence::{Event, Observer},
@@ -50,8 +50,8 @@ pub(crate) struct Run {
     pub(crate) planner: Planner,
     /// Held while machines are planned that join: how many there have ever been, beyond those of the plan.
     pub(crate) joining: tokio::sync::Mutex<usize>,
-    /// What the framework does beside the body, to be stopped before anything is removed.
-    pub(crate) tasks: Mutex<JoinSet<()>>,
+    /// Everything that is done, to be stopped before anything is removed.
+    pub(crate) tasks: Arc<Tasks>,
     pub(crate) links: OnceCell<Links>,
     pub(crate) started: Instant,
     pub(crate) observer: Option<Observer>,
@@ -93,7 +93,7 @@ impl Run {
         let address = (plan.ip, SSH_PORT).into();
         let ssh = Ssh::new(address, "root", self.keys.clone(), self.engine.clone());
         let dir = self.dir.path().join(&plan.name);
-        Arc::new(Member::new(plan, base_initramfs, dir, ssh, self.started))
+        Arc::new(Member::new(plan, base_initramfs, dir, ssh, self.started, self.tasks.clone()))
     }
 
     /// Where this machine is started.
@@ -118,15 +118,7 @@ impl Run {
 
     /// Does this on the engine; a teardown stops it.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn_on(work, &self.engine);
-    }
-
-    /// Stops what the framework does beside the body, and waits until it is stopped.
-    pub(crate) async fn stop_tasks(&self) {
-        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        tasks.shutdown().await;
+        self.tasks.spawn(work);
     }
 
     /// Resolves when a guest's kernel has panicked, with the error that says so. Pending for ever otherwise.

@@ -26,7 +26,7 @@ const DEATH_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) async fn teardown(run: &Run) -> Vec<String> {
     let began = Instant::now();
     // From here on nothing new is made.
-    run.stop_tasks().await;
+    run.tasks.end().await;
     run.keeper.close().await;
     run.members().iter().for_each(|member| member.ssh.close());
     let mut left = undo_all(&run.journal, run.dir.path(), run.links.get()).await;

@@ -46,7 +46,7 @@ pub(crate) fn scale_timeouts(factor: f64) {
 ///
 /// # Errors
 /// After the limit, with what was waited for, how often it was tried and the last error. At once, with that error, when
-/// a machine has died.
+/// a machine has died or the cluster is gone.
 ///
 /// # Panics
 /// Outside a tokio runtime; the body of a test is inside one.
@@ -73,7 +73,8 @@ async fn tried<T, E: Into<Failure>>(
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(e)) => {
                 let failure = e.into();
-                if failure.cause::<Error>().is_some_and(|e| matches!(e.kind(), Kind::MachineDied | Kind::GuestPanic)) {
+                let over = |e: &Error| matches!(e.kind(), Kind::MachineDied | Kind::GuestPanic | Kind::TornDown);
+                if failure.cause().is_some_and(over) {
                     return Err(failure);
                 }
                 last = Some(failure.to_string());

@@ -10,7 +10,7 @@ use std::{
     panic::AssertUnwindSafe,
     path::Path,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -28,7 +28,7 @@ use tokio::{
 
 use super::{end::End, facts::gather, settings::Settings, signals};
 use crate::{
-    cluster::{Cluster, Member, Planner, Run, provision, reconcile, teardown},
+    cluster::{Cluster, Member, Planner, Run, Tasks, provision, reconcile, teardown},
     error::{Error, Kind, Phase},
     evidence::{Event, Observer},
     failure::Failure,
@@ -252,7 +252,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
         members: watch::Sender::default(),
         keys,
         planner: planner(spec, settings, observer.clone()),
-        tasks: Mutex::default(),
+        tasks: Arc::new(Tasks::new(engine.handle().clone())),
         joining: tokio::sync::Mutex::default(),
         dir,
         journal,

@@ -21,7 +21,7 @@ impl Node {
     /// All lines of the serial console, from the first, and new ones as they come.
     ///
     /// # Errors
-    /// [`Kind::Host`] when the console's file cannot be read.
+    /// [`Kind::Host`] when the console's file cannot be read, [`Kind::TornDown`] when it is gone with the cluster.
     pub fn console_lines(&self) -> Result<ConsoleLines, Error> {
         ConsoleLines::open(self)
     }
@@ -43,14 +43,15 @@ impl fmt::Debug for ConsoleLines {
 impl ConsoleLines {
     pub(super) fn open(node: &Node) -> Result<Self, Error> {
         let path = node.member.dir.join(crate::hypervisor::CONSOLE);
-        let file = File::open(&path).map_err(|e| failed(node, e))?;
+        let file = File::open(&path).map_err(|e| node.member.or_torn_down(failed(node, e)))?;
         Ok(Self { node: node.clone(), file, partial: Vec::new() })
     }
 
     /// The next line; waits for one that has not come yet. Cancel-safe.
     ///
     /// # Errors
-    /// [`Kind::GuestPanic`] or [`Kind::MachineDied`] when all lines of a machine that has ended were read.
+    /// [`Kind::GuestPanic`], [`Kind::MachineDied`] or [`Kind::TornDown`] when all lines of a machine that has ended were
+    /// read.
     pub async fn next(&mut self) -> Result<String, Error> {
         loop {
             // Asked before the look, so that nothing that comes in between is missed.
@@ -58,12 +59,16 @@ impl ConsoleLines {
             if let Some(line) = self.line().map_err(|e| failed(&self.node, e))? {
                 return Ok(line);
             }
-            tokio::select! {
-                () = more => {}
-                error = self.node.member.died() => match self.line().map_err(|e| failed(&self.node, e))? {
-                    Some(line) => return Ok(line),
-                    None => return Err(error),
-                },
+            let member = &self.node.member;
+            let more = async {
+                tokio::select! {
+                    () = more => Ok(()),
+                    error = member.died() => Err(error),
+                }
+            };
+            if let Err(error) = member.tasks.unless_over(more).await {
+                let last = self.line().map_err(|e| failed(&self.node, e))?;
+                return last.ok_or_else(|| error.on_node(self.node.name()));
             }
         }
     }

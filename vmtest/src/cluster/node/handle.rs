@@ -16,7 +16,10 @@ use crate::{
     error::{Error, Kind},
 };
 
-/// One machine of a cluster. Clones are handles to the same machine.
+/// One machine of a cluster. Clones are handles to the same machine, and work on any thread and any executor.
+///
+/// The machine lives as long as the test's body, whether a handle to it is left or not. A handle that outlives it is
+/// harmless: each call that waits for the machine ends at once with [`Kind::TornDown`].
 #[derive(Clone)]
 pub struct Node {
     // Keeps the run's journal and keeper reachable for as long as anybody can talk to the machine.
@@ -94,14 +97,15 @@ impl Node {
     /// [`enter`](crate::Cluster::enter). Key and host key are files of the run and vanish with it.
     ///
     /// # Errors
-    /// [`Kind::Host`] when the files cannot be written.
+    /// [`Kind::Host`] when the files cannot be written, [`Kind::TornDown`] when their place is gone with the cluster.
     pub fn ssh_command(&self) -> Result<std::process::Command, Error> {
         let (key, known) = (self.member.dir.join("ssh_key"), self.member.dir.join("known_hosts"));
         let known_host = format!("{} {}\n", self.ip(), self.run.keys.known_host());
         for (path, content) in [(&key, self.run.keys.client_private()), (&known, known_host)] {
             let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path);
             let written = file.and_then(|mut file| file.write_all(content.as_bytes()));
-            written.map_err(|e| Error::new(Kind::Host, format!("cannot write {}", path.display())).caused_by(e))?;
+            let failed = |e| Error::new(Kind::Host, format!("cannot write {}", path.display())).caused_by(e);
+            written.map_err(|e| self.member.or_torn_down(failed(e)))?;
         }
         let mut command = std::process::Command::new("ssh");
         command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]);

@@ -85,7 +85,8 @@ impl Process {
     /// # Errors
     /// [`Kind::Connection`] when it does not read any more.
     pub async fn write(&self, bytes: impl Into<Vec<u8>>) -> Result<(), Error> {
-        self.exec.input().write(bytes.into()).await.map_err(|e| self.does_not_read(e))
+        let input = self.exec.input();
+        self.while_read(async move { input.write(bytes.into()).await }).await
     }
 
     /// Closes its standard input.
@@ -93,7 +94,8 @@ impl Process {
     /// # Errors
     /// [`Kind::Connection`] when it has ended.
     pub async fn close_stdin(&self) -> Result<(), Error> {
-        self.exec.input().close().await.map_err(|e| self.does_not_read(e))
+        let input = self.exec.input();
+        self.while_read(async move { input.close().await }).await
     }
 
     /// Waits for its end. Cancel-safe; may be called again.
@@ -122,9 +124,10 @@ impl Process {
         self.member.while_alive(self.leash.kill(&self.exec)).await
     }
 
-    fn does_not_read(&self, why: io::Error) -> Error {
-        let message = format!("`{}` does not read its input any more", self.shown);
-        Error::new(Kind::Connection, message).caused_by(why).on_node(&self.member.plan.name)
+    async fn while_read(&self, work: impl Future<Output = io::Result<()>>) -> Result<(), Error> {
+        let message = || format!("`{}` does not read its input any more", self.shown);
+        let work = async { work.await.map_err(|why| Error::new(Kind::Connection, message()).caused_by(why)) };
+        self.member.tasks.unless_over(work).await.map_err(|e| e.on_node(&self.member.plan.name))
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::JoinHandle;
+use tokio::{sync::oneshot, task::AbortHandle};
 
 use super::Node;
 use crate::{
@@ -161,11 +161,18 @@ fn shortened(text: &str) -> String {
 
 /// Something that the engine does; dropped, it is given up.
 #[derive(Debug)]
-pub struct Running<T>(JoinHandle<Result<T, Error>>, Arc<Member>);
+pub struct Running<T> {
+    answer: oneshot::Receiver<Result<T, Error>>,
+    task: Option<AbortHandle>,
+    member: Arc<Member>,
+}
 
 impl<T: Send + 'static> Running<T> {
     pub(super) fn on(node: &Node, work: impl Future<Output = Result<T, Error>> + Send + 'static) -> Self {
-        Self(node.run.engine.spawn(work), node.member.clone())
+        let (tell, answer) = oneshot::channel();
+        // Whoever asked may have gone.
+        let task = node.run.tasks.spawn(async move { drop(tell.send(work.await)) });
+        Self { answer, task, member: node.member.clone() }
     }
 }
 
@@ -173,10 +180,11 @@ impl<T> Future for Running<T> {
     type Output = Result<T, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(|done| {
+        let answer = Pin::new(&mut self.answer).poll(cx);
+        answer.map(|done| {
             done.unwrap_or_else(|_| {
-                let gone = Error::new(Kind::Connection, "the cluster is being torn down");
-                Err(gone.on_node(&self.1.plan.name))
+                let (tasks, name) = (&self.member.tasks, &self.member.plan.name);
+                Err(tasks.unanswered().on_node(name).in_phase(Phase::Body))
             })
         })
     }
@@ -184,6 +192,8 @@ impl<T> Future for Running<T> {
 
 impl<T> Drop for Running<T> {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }

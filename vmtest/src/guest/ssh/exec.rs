@@ -109,6 +109,7 @@ impl Pump {
     pub(super) async fn run(mut self) -> bool {
         let mut status = ExitStatus::default();
         let pumped = self.drain(&mut status).await;
+        // Before its end is told, so that whoever waits for that finds all of its output.
         self.stdout.close();
         self.stderr.close();
         let end = match pumped {
@@ -142,6 +143,14 @@ impl Pump {
             kept.map_err(|e| format!("cannot keep its output: {e}"))?;
         }
         Ok(())
+    }
+}
+
+impl Drop for Pump {
+    /// One that is dropped with its runtime will bring nothing more either.
+    fn drop(&mut self) {
+        self.stdout.close();
+        self.stderr.close();
     }
 }
 

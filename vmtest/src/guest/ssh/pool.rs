@@ -85,7 +85,7 @@ impl Ssh {
             // Whoever asked may have gone.
             drop(tell.send(pool.exec(command).await));
         });
-        answer.await.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the cluster is being torn down")))
+        answer.await.unwrap_or_else(|_| Err(Error::torn_down()))
     }
 
     /// The runtime on which all work happens.
