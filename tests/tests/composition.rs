@@ -86,3 +86,54 @@ async fn a_body_may_return_a_concrete_error(_cluster: Cluster) -> io::Result<()>
 async fn the_error_of_another_result_is_shown(_cluster: Cluster) -> std::result::Result<(), io::Error> {
     Err(io::Error::other("not today"))
 }
+
+/// The error of another library, with a cause of its own.
+fn read_config() -> anyhow::Result<u16> {
+    anyhow::Context::context("x".parse(), "cannot read the port")
+}
+
+#[vm_test]
+#[should_panic(expected = "cannot read the port: invalid digit found in string\n  at tests/tests/composition.rs:")]
+async fn the_question_mark_takes_errors_of_anyhow(_cluster: Cluster) -> Result {
+    read_config()?;
+    Ok(())
+}
+
+#[vm_test]
+#[should_panic(expected = "the service: cannot read the port: invalid digit found in string")]
+async fn errors_of_anyhow_take_a_context(_cluster: Cluster) -> Result {
+    read_config().context("the service")?;
+    Ok(())
+}
+
+#[vm_test]
+#[should_panic(expected = "there is no node `other`")]
+async fn the_question_mark_takes_our_errors(cluster: Cluster) -> Result {
+    cluster.node("other")?;
+    Ok(())
+}
+
+#[vm_test]
+#[should_panic(expected = "cannot read the port\n\nCaused by:\n    invalid digit found in string")]
+async fn a_body_may_return_a_result_of_anyhow(cluster: Cluster) -> anyhow::Result<()> {
+    assert!(cluster.node("other").is_err());
+    read_config()?;
+    Ok(())
+}
+
+#[vm_test]
+#[should_panic(expected = "there is no node `other`")]
+async fn our_errors_become_those_of_anyhow(cluster: Cluster) -> anyhow::Result<()> {
+    cluster.node("other")?;
+    Ok(())
+}
+
+/// An error that is none of the standard library's, as eyre has.
+#[derive(Debug)]
+struct Report(#[expect(dead_code, reason = "it is shown")] &'static str);
+
+#[vm_test]
+#[should_panic(expected = "Report(\"of another kind\")")]
+async fn a_body_may_return_what_can_only_be_shown(_cluster: Cluster) -> std::result::Result<(), Report> {
+    Err(Report("of another kind"))
+}

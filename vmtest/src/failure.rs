@@ -39,7 +39,7 @@ impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for Failure {
     }
 }
 
-/// Says what was being done when something failed.
+/// Says what was being done when something failed, or what is missing where there is nothing.
 pub trait Context<T> {
     /// Puts this before the error's own words; the line is the caller's.
     ///
@@ -65,6 +65,15 @@ impl<T, E: Into<Failure>> Context<T> for Result<T, E> {
             let inner = failure.context.map_or_else(String::new, |inner| format!(": {inner}"));
             Failure { cause: failure.cause, context: Some(format!("{what}{inner}")), at }
         })
+    }
+}
+
+/// `None` fails with these words alone.
+impl<T> Context<T> for Option<T> {
+    #[track_caller]
+    fn context(self, what: impl fmt::Display) -> Result<T, Failure> {
+        let at = Location::caller();
+        self.ok_or_else(|| Failure::at(what, at))
     }
 }
 
@@ -104,6 +113,29 @@ mod tests {
         assert_eq!(failure.to_string(), text);
         assert_eq!(format!("{failure:?}"), format!("{text}\n  at {}:{line}:31", file!()));
         assert!(failure.cause::<std::num::ParseIntError>().is_some());
+    }
+
+    #[test]
+    fn nothing_fails_with_its_context_alone() {
+        fn inner(text: &str) -> Result<&str, Failure> {
+            text.split_once('=').map(|(_, value)| value).context("the value")
+        }
+        let line = line!() - 2;
+        assert_eq!(inner("a=1").unwrap(), "1");
+        assert_eq!(format!("{:?}", inner("a").unwrap_err()), format!("the value\n  at {}:{line}:58", file!()));
+    }
+
+    #[test]
+    fn a_failure_that_is_passed_on_keeps_its_first_line() {
+        fn inner() -> Result<(), Failure> {
+            Err(Failure::msg("broken"))
+        }
+        fn outer() -> Result<(), Failure> {
+            inner()?;
+            Ok(())
+        }
+        let line = line!() - 6;
+        assert_eq!(format!("{:?}", outer().unwrap_err()), format!("broken\n  at {}:{line}:17", file!()));
     }
 
     #[test]
