@@ -1,6 +1,6 @@
 //! A test as the macro writes it down.
 
-use std::{path::PathBuf, time::Duration};
+use std::{any::Any, future::Future, path::PathBuf, pin::Pin, time::Duration};
 
 use super::{
     context::Context,
@@ -9,7 +9,11 @@ use super::{
     session::Session,
     verdict::Verdict,
 };
-use crate::spec::{Allow, ClusterSpec, FixtureSpec, NodeSettings, NodeSpec};
+use crate::{
+    cluster::Cluster,
+    failure::Failure,
+    spec::{Allow, ClusterSpec, FixtureSpec, NodeSettings, NodeSpec},
+};
 
 /// One test: the constant that `#[vm_test]` emits.
 #[derive(Debug)]
@@ -63,17 +67,31 @@ pub enum Setting {
     Allow(Allow),
 }
 
-/// A parameter and what its type declares.
+/// A parameter and what its type declares and extracts.
 #[derive(Debug)]
 pub struct Parameter {
-    pub(super) param: Param,
+    param: Param,
     declare: fn(&Param, &mut ClusterSpec),
+    extract: for<'a> fn(&'a Param, &'a Cluster) -> Extraction<'a>,
 }
 
+/// A value on its way, of a type that the macro knows.
+type Extraction<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Any>, Failure>> + 'a>>;
+
 impl Parameter {
-    /// The parameter of a type.
-    pub const fn of<T: FromCluster>(param: Param) -> Self {
-        Self { param, declare: T::declare }
+    /// The parameter of a type. The only place that asks for the trait, so that rustc complains of a lack of it once.
+    pub const fn of<T: FromCluster + 'static>(param: Param) -> Self {
+        Self {
+            param,
+            declare: T::declare,
+            extract: |param, cluster| {
+                Box::pin(async { Ok(Box::new(T::extract(param, cluster).await?) as Box<dyn Any>) })
+            },
+        }
+    }
+
+    pub(super) async fn extract(&self, cluster: &Cluster) -> Result<Box<dyn Any>, Failure> {
+        (self.extract)(&self.param, cluster).await
     }
 }
 

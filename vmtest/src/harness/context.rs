@@ -2,7 +2,7 @@
 
 use std::panic::resume_unwind;
 
-use super::{case::Parameter, extract::FromCluster};
+use super::case::Parameter;
 use crate::cluster::Cluster;
 
 /// Hands out the arguments of a test, one after the other.
@@ -21,10 +21,10 @@ impl Context {
     ///
     /// # Panics
     /// Unwinds with the failure when the argument cannot be made; the session turns that into the test's verdict.
-    pub async fn arg<T: FromCluster>(&mut self) -> T {
+    pub async fn arg<T: 'static>(&mut self) -> T {
         let parameter = self.params.next().expect("the macro writes one parameter for each argument");
-        match T::extract(&parameter.param, &self.cluster).await {
-            Ok(value) => value,
+        match parameter.extract(&self.cluster).await {
+            Ok(value) => *value.downcast().expect("the macro writes parameters and arguments in the same order"),
             Err(failure) => resume_unwind(Box::new(failure)),
         }
     }

@@ -31,6 +31,11 @@ use crate::{
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a parameter of a test",
+    label = "nothing of a cluster is made into this type",
+    note = "parameters are `Node`, `[Node; N]`, `Cluster`, and types that implement `vmtest::FromCluster`"
+)]
 pub trait FromCluster: Sized {
     /// Adds to the spec what this parameter needs.
     fn declare(param: &Param, spec: &mut ClusterSpec);
