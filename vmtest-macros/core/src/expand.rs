@@ -7,7 +7,9 @@ use syn::{Path, ReturnType, parse_quote};
 
 use crate::attribute::Settings;
 use crate::function::Function;
+use crate::inert::inert;
 use crate::keys::Place;
+use crate::others;
 use crate::problems::Problems;
 use crate::setting::Setting;
 use crate::signature::{self, Parameter};
@@ -28,10 +30,11 @@ pub fn expand(args: TokenStream, item: TokenStream) -> TokenStream {
             return with_errors(problems.into_result(), item);
         }
     };
-    let parameters = signature::read(&mut function.sig, &mut problems);
+    others::check(&function.attrs, &mut problems);
+    let parameters = signature::read(&mut function, &mut problems);
     match problems.into_result() {
         Ok(()) => emit(&function, &settings, &parameters),
-        failed => with_errors(failed, function.inert()),
+        failed => with_errors(failed, inert(function)),
     }
 }
 
@@ -48,11 +51,7 @@ fn emit(function: &Function, settings: &Settings, parameters: &[Parameter]) -> T
     let test_case = test_case(ident, &krate, settings, parameters);
 
     let cx = Ident::new(if parameters.is_empty() { "_cx" } else { "cx" }, Span::mixed_site());
-    let arguments = parameters.iter().map(|Parameter { ty, cfgs, .. }| {
-        // At the type, so that "the trait is not implemented" points there, but still as generated code.
-        let argument = quote_spanned!(Span::mixed_site().located_at(ty.span())=> #cx.arg().await);
-        quote!(#(#cfgs)* #argument)
-    });
+    let arguments = parameters.iter().map(|Parameter { cfgs, .. }| quote!(#(#cfgs)* #cx.arg().await));
 
     // At the return type, so that "the trait is not implemented" for what the body returns points there.
     let place = match &sig.output {

@@ -1,9 +1,10 @@
 //! The function under the attribute. Its body stays a token: what is in it is the compiler's business.
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
-use quote::quote;
+use proc_macro2::{Delimiter, TokenTree};
 use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, Signature, Token, Visibility, token};
+
+use crate::others;
 
 /// A function whose body has not been parsed.
 pub(crate) struct Function {
@@ -37,18 +38,7 @@ impl Parse for Function {
 impl Function {
     /// Whether an attribute of the user's already makes it a test.
     pub(crate) fn is_test(&self) -> bool {
-        self.attrs.iter().any(makes_a_test)
-    }
-
-    /// As the user wrote it, but no test: what an editor needs to keep working beside an error.
-    pub(crate) fn inert(&self) -> TokenStream {
-        let Self { attrs, vis, sig, body } = self;
-        let attrs = attrs.iter().filter(|attr| !makes_a_test(attr));
-        quote! {
-            #(#attrs)*
-            #[allow(dead_code, unused)]
-            #vis #sig #body
-        }
+        self.attrs.iter().any(others::makes_a_test)
     }
 }
 
@@ -61,8 +51,4 @@ fn unwrapped(body: TokenTree) -> TokenTree {
         }
         body => body,
     }
-}
-
-fn makes_a_test(attr: &Attribute) -> bool {
-    attr.path().segments.last().is_some_and(|segment| segment.ident == "test")
 }

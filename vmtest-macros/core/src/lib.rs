@@ -7,7 +7,9 @@
 //! units     "512MiB", "3m"                 ├ settings of the test and of each node
 //! attribute entries and the table          ┘
 //! signature parameters                     → names and types
+//! others    attributes of others beside it
 //! expand    all of it                      → tokens, or every problem at once
+//! inert     the function beside an error   → tokens without a test
 //! ```
 //!
 //! An ordinary crate, so that everything here is tested as data. `vmtest-macros` is the proc-macro crate over it.
@@ -16,8 +18,10 @@ mod attribute;
 mod expand;
 mod function;
 mod grammar;
+mod inert;
 mod keys;
 mod names;
+mod others;
 mod problems;
 mod setting;
 mod signature;

@@ -3,9 +3,10 @@
 use proc_macro2::{Ident, Span};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Attribute, Expr, ExprLit, FnArg, Lit, Meta, Pat, PatIdent, PatType, Safety, Signature, Token, Type};
+use syn::{Attribute, Expr, ExprLit, FnArg, Lit, LitInt, Meta, Pat, PatIdent, PatType, Safety, Token, Type};
 
 use crate::attribute::Settings;
+use crate::function::Function;
 use crate::keys::Place;
 use crate::names::{NAMELESS, host_name};
 use crate::problems::Problems;
@@ -24,11 +25,11 @@ pub(crate) struct Parameter {
 }
 
 /// Reads the parameters and takes `#[node(..)]` off them. Problems are reported; the signature stays usable.
-pub(crate) fn read(sig: &mut Signature, problems: &mut Problems) -> Vec<Parameter> {
-    check_function(sig, problems);
+pub(crate) fn read(function: &mut Function, problems: &mut Problems) -> Vec<Parameter> {
+    check_function(function, problems);
     let mut taken: Vec<String> = Vec::new();
     let mut parameters = Vec::new();
-    for input in &mut sig.inputs {
+    for input in &mut function.sig.inputs {
         match input {
             FnArg::Receiver(receiver) => {
                 problems.at(receiver.self_token.span(), "a test is a free function, it has no `self`");
@@ -40,9 +41,12 @@ pub(crate) fn read(sig: &mut Signature, problems: &mut Problems) -> Vec<Paramete
     parameters
 }
 
-fn check_function(sig: &Signature, problems: &mut Problems) {
+fn check_function(function: &Function, problems: &mut Problems) {
+    let sig = &function.sig;
     if sig.asyncness.is_none() {
-        problems.at(sig.fn_token.span(), format!("a test is asynchronous: write `async fn {}`", sig.ident));
+        // Attributes above have been expanded, and may have made a plain function of it.
+        let other = if function.is_test() { ", and remove the other test attribute" } else { "" };
+        problems.at(sig.fn_token.span(), format!("a test is asynchronous: write `async fn {}`{other}", sig.ident));
     }
     if let Some(constness) = &sig.constness {
         problems.at(constness.span(), "a test cannot be `const`");
@@ -85,7 +89,7 @@ fn parameter(typed: &mut PatType, taken: &mut Vec<String>, problems: &mut Proble
     };
     let (name, names) = match &*typed.pat {
         Pat::Slice(slice) => {
-            let length = check_length(&slice.elems, &typed.ty, slice.bracket_token.span.join(), problems);
+            let length = check_length(&slice.elems, &mut typed.ty, slice.bracket_token.span.join(), problems);
             let names: Vec<String> = slice
                 .elems
                 .iter()
@@ -118,7 +122,7 @@ fn identifier(pattern: &Pat) -> syn::Result<&Ident> {
 }
 
 /// The number of names in the pattern, held against the type where that is a literal.
-fn check_length(names: &Punctuated<Pat, Token![,]>, ty: &Type, pattern: Span, problems: &mut Problems) -> usize {
+fn check_length(names: &Punctuated<Pat, Token![,]>, ty: &mut Type, pattern: Span, problems: &mut Problems) -> usize {
     let named = names.len();
     if named == 0 {
         problems.at(pattern, "a group needs at least one node: write `[a, b]: [Node; 2]`");
@@ -127,23 +131,25 @@ fn check_length(names: &Punctuated<Pat, Token![,]>, ty: &Type, pattern: Span, pr
     if !names.iter().all(|name| matches!(name, Pat::Wild(_)) || identifier(name).is_ok()) {
         return named;
     }
-    if let Some((length, span)) = literal_length(ty)
-        && length != named
+    if let Some(literal) = literal_length(ty)
+        && literal.base10_parse().is_ok_and(|length: usize| length != named)
     {
         let names = if named == 1 { "name" } else { "names" };
-        problems.at(span, format!("the pattern has {named} {names}, the array has {length}: write `{named}` here"));
+        let message = format!("the pattern has {named} {names}, the array has {literal}: write `{named}` here");
+        problems.at(literal.span(), message);
     }
     named
 }
 
-fn literal_length(ty: &Type) -> Option<(usize, Span)> {
+/// The length of an array, where it is written as a number.
+pub(crate) fn literal_length(ty: &mut Type) -> Option<&mut LitInt> {
     match ty {
-        Type::Array(array) => match &array.len {
-            Expr::Lit(ExprLit { lit: Lit::Int(length), .. }) => Some((length.base10_parse().ok()?, length.span())),
+        Type::Array(array) => match &mut array.len {
+            Expr::Lit(ExprLit { lit: Lit::Int(length), .. }) => Some(length),
             _ => None,
         },
-        Type::Group(group) => literal_length(&group.elem),
-        Type::Paren(paren) => literal_length(&paren.elem),
+        Type::Group(group) => literal_length(&mut group.elem),
+        Type::Paren(paren) => literal_length(&mut paren.elem),
         _ => None,
     }
 }

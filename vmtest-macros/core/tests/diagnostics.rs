@@ -190,6 +190,45 @@ fn wrong_function() {
 }
 
 #[test]
+fn plain_function_that_is_a_test() {
+    let message = "a test is asynchronous: write `async fn boots`, and remove the other test attribute";
+    on_function("#[::core::prelude::v1::test] fn boots() {}", message);
+}
+
+#[test]
+fn attribute_in_the_wrong_place() {
+    on_function(
+        "#[node(cpus = 2)] async fn boots(node: Node) {}",
+        "`#[node(..)]` stands before a parameter; what holds for all nodes stands in `#[vm_test(..)]`",
+    );
+    for attribute in ["rstest", "rstest::rstest"] {
+        on_function(
+            &format!("#[{attribute}] #[case(1)] async fn boots(#[case] n: u32) {{}}"),
+            "`#[rstest]` goes first: write it above, and `#[vmtest::test]` last",
+        );
+    }
+    for attribute in ["vm_test", "vm_test(cpus = 2)", "vmtest::test", "::vmtest::vm_test"] {
+        on_function(
+            &format!("#[{attribute}] async fn boots() {{}}"),
+            "this makes a test of a test: one `#[vm_test]` is enough",
+        );
+    }
+    for attribute in ["tokio::test", "tokio::test(flavor = \"multi_thread\")", "::async_std::test"] {
+        on_function(
+            &format!("#[{attribute}] async fn boots() {{}}"),
+            "the body has a runtime already: remove this attribute",
+        );
+    }
+}
+
+#[test]
+fn other_attributes_may_stand_below() {
+    for attribute in ["test", "::core::prelude::v1::test", "test_log::test", "traced_test", "ignore", "cfg(unix)"] {
+        check("", &format!("#[{attribute}] async fn boots() {{}}"), &[]);
+    }
+}
+
+#[test]
 fn parameter_without_a_name() {
     let message = "a node needs a name: write `name: Node`";
     on_function("async fn boots(_: Node) {}", message);

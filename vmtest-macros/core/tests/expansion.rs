@@ -217,7 +217,7 @@ fn beside_an_error_the_function_remains_and_is_no_test() {
     check(
         r#"memory = "12 bananas""#,
         r#"
-        #[tokio::test]
+        #[test_log::test]
         #[should_panic]
         async fn boots(#[node(cpus = 0)] #[ignore] node: Node, _: Node) -> Result { node.kill().await }"#,
         expect![[r#"
@@ -235,6 +235,58 @@ fn beside_an_error_the_function_remains_and_is_no_test() {
             async fn boots(#[ignore] node: Node, _: Node) -> Result {
                 node.kill().await
             }
+        "#]],
+    );
+}
+
+#[test]
+fn beside_an_error_the_function_has_no_second_one() {
+    check(
+        "",
+        r#"
+        #[node(cpus = 2)]
+        const fn boots(a: Node, [b, _]: [Node; 3], [c, a]: [Node; 2], #[cfg(windows)] a: Node) { a.kill().await; }"#,
+        expect![[r#"
+            ::core::compile_error! {
+                "`#[node(..)]` stands before a parameter; what holds for all nodes stands in `#[vm_test(..)]`"
+            }
+            ::core::compile_error! {
+                "a test is asynchronous: write `async fn boots`"
+            }
+            ::core::compile_error! {
+                "a test cannot be `const`"
+            }
+            ::core::compile_error! {
+                "the pattern has 2 names, the array has 3: write `2` here"
+            }
+            ::core::compile_error! {
+                "a node needs a name: write `name: Node`"
+            }
+            ::core::compile_error! {
+                "two nodes cannot share the host name `a`"
+            }
+            #[allow(dead_code, unused)]
+            async fn boots(a: Node, [b, _]: [Node; 2], [c, _]: [Node; 2], #[cfg(windows)] a: Node) {
+                a.kill().await;
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn beside_an_error_nothing_of_rstest_remains() {
+    check(
+        "",
+        r#"
+        #[rstest]
+        #[case(1)]
+        async fn boots(#[case] n: u32, #[ignore] node: Node) {}"#,
+        expect![[r#"
+            ::core::compile_error! {
+                "`#[rstest]` goes first: write it above, and `#[vmtest::test]` last"
+            }
+            #[allow(dead_code, unused)]
+            async fn boots(n: u32, node: Node) {}
         "#]],
     );
 }
