@@ -1,0 +1,18 @@
+//! What the compiler prints for each wrong use, with the real `vmtest` beside it: one mistake a file, and one error for it.
+//!
+//! After a change of words, `TRYBUILD=overwrite cargo test -p vmtest-macros --test misuse` writes them down, to be read
+//! before they are committed.
+
+use trybuild::TestCases;
+
+/// The words are the macro's own, the same with every compiler.
+#[test]
+fn every_misuse_is_explained_in_its_place() {
+    TestCases::new().compile_fail("tests/misuse/*.rs");
+}
+
+/// The words around ours are rustc's, and may be others with the next release.
+#[test]
+fn a_type_that_does_not_fit_is_explained_once() {
+    TestCases::new().compile_fail("tests/misuse/types/*.rs");
+}

@@ -1,0 +1,6 @@
+use vmtest::prelude::*;
+
+#[vm_test]
+struct Boots;
+
+fn main() {}

@@ -1,0 +1,6 @@
+use vmtest::prelude::*;
+
+#[vm_test]
+async fn boots(_Primary: Node) {}
+
+fn main() {}

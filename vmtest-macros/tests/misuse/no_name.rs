@@ -1,0 +1,6 @@
+use vmtest::prelude::*;
+
+#[vm_test]
+async fn boots(_: Node) {}
+
+fn main() {}

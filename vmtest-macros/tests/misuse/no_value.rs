@@ -1,0 +1,6 @@
+use vmtest::prelude::*;
+
+#[vm_test(image)]
+async fn boots(_node: Node) {}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use vmtest::prelude::*;
+
+// The compiler drops tests where there is no harness. This is none, as the path of the attribute ends in `test`.
+#[vm_test]
+#[rustfmt::test]
+async fn boots(_node: Node) -> Result<u32> {
+    Ok(3)
+}
+
+fn main() {}
