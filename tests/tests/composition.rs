@@ -3,7 +3,6 @@
 use std::{error::Error as StdError, io};
 
 use rstest::{fixture, rstest};
-use tracing_test::traced_test;
 use vmtest::prelude::*;
 
 #[fixture]
@@ -30,13 +29,6 @@ async fn values_make_a_matrix(#[values("a", "b")] text: &str, #[values(1, 2)] n:
 async fn fixtures_of_rstest_are_arguments(greeting: String, #[ignore] cluster: Cluster) -> Result {
     assert_eq!((greeting.as_str(), cluster.nodes().len()), ("hello", 0));
     Ok(())
-}
-
-#[traced_test]
-#[vm_test]
-async fn traces_are_seen(_cluster: Cluster) {
-    tracing::info!("a trace of the body");
-    assert!(logs_contain("a trace of the body"));
 }
 
 /// A documented test.

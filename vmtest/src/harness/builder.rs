@@ -95,7 +95,7 @@ impl ClusterBuilder {
     /// # Panics
     /// With the body's own panic.
     pub fn run<R: Verdict>(self, body: impl AsyncFnOnce(Cluster) -> R + Send + 'static) -> Result<(), Failure> {
-        let session = Session { spec: self.spec, observer: self.observer };
+        let session = Session::new(self.spec, self.observer);
         session.run(async move |cluster| body(cluster).await.into_result()).into_result()
     }
 
@@ -121,7 +121,7 @@ impl ClusterBuilder {
     /// What kept it from starting.
     pub async fn start(mut self) -> Result<StartedCluster, Failure> {
         self.spec.timeout.get_or_insert(FOR_EVER);
-        let session = Session { spec: self.spec, observer: self.observer };
+        let session = Session::new(self.spec, self.observer);
         let (tell, ready) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<Infallible>();
         let work = move || {

@@ -142,7 +142,7 @@ pub(super) fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
 /// # Panics
 /// With the body's own panic, or with the message of what went wrong.
 pub fn run<R: Verdict>(test: &'static TestCase, body: impl AsyncFnOnce(&mut Context) -> R + Send + 'static) {
-    let session = Session { spec: test.spec(), observer: None };
+    let session = Session::new(test.spec(), None);
     let ended = session.run(async move |cluster| {
         let mut cx = Context::new(cluster, test.params);
         body(&mut cx).await.into_result()

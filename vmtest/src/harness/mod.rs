@@ -9,6 +9,7 @@ mod facts;
 mod session;
 mod settings;
 mod signals;
+mod traces;
 mod verdict;
 
 pub use builder::{ClusterBuilder, StartedCluster};

@@ -26,7 +26,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::{end::End, facts::gather, settings::Settings, signals};
+use super::{
+    end::End,
+    facts::gather,
+    settings::Settings,
+    signals,
+    traces::{Traces, stop_following},
+};
 use crate::{
     cluster::{Cluster, Member, Planner, Run, Tasks, provision, reconcile, teardown},
     error::{Error, Kind, Phase},
@@ -50,8 +56,9 @@ const SIGNAL_ENDS_PROCESS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A cluster to make and a way to watch it.
 pub(super) struct Session {
-    pub(super) spec: ClusterSpec,
-    pub(super) observer: Option<Observer>,
+    spec: ClusterSpec,
+    observer: Option<Observer>,
+    traces: Traces,
 }
 
 /// What the cluster's thread is told by the caller.
@@ -70,6 +77,11 @@ enum Message {
 }
 
 impl Session {
+    /// To be called on the thread that asks for the cluster: the traces of the body go where those of this thread go.
+    pub(super) fn new(spec: ClusterSpec, observer: Option<Observer>) -> Self {
+        Self { spec, observer, traces: Traces::of_this_thread() }
+    }
+
     /// Makes the cluster, runs the body, removes everything. Blocks the calling thread.
     pub(super) fn run<F>(self, body: F) -> End
     where
@@ -78,7 +90,7 @@ impl Session {
         let panics = Arc::new(Panics::default());
         let of_cluster = panics.clone();
         // Made here, because its threads are in the network of whoever makes it.
-        let outside = match runtime("vmtest-outside", move || of_cluster.mark_thread()) {
+        let outside = match runtime("vmtest-outside", &self.traces, move || of_cluster.mark_thread()) {
             Ok(outside) => outside,
             Err(e) => return End::Failed(e.to_string()),
         };
@@ -165,6 +177,7 @@ where
     F: AsyncFnOnce(Cluster) -> Result<(), String>,
 {
     let panics = caller.panics.clone();
+    let _followed = session.traces.follow();
     let (run, bodies) = match prepare(session, caller) {
         Ok((run, engine, bodies)) => {
             if tell.send(Message::Started(run.clone(), engine)).is_err() {
@@ -222,7 +235,7 @@ type Prepared = (Arc<Run>, Runtime, Runtime);
 
 /// Plans, enters a network namespace and makes everything that a run consists of before its first effect.
 fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
-    let Session { spec, observer } = session;
+    let Session { spec, observer, traces } = session;
     let settings = Settings::get()?;
     let root = runs_root(settings.run.as_deref())?;
     reconcile_once(&root)?;
@@ -238,9 +251,9 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     if !spec.allow.contains(&Allow::TaskPanic) {
         caller.panics.watch(namespace);
     }
-    let engine = runtime("vmtest-engine", || {})?;
+    let engine = runtime("vmtest-engine", &traces, || {})?;
     let scale = plan.timeout_scale;
-    let bodies = runtime("vmtest-body", move || scale_timeouts(scale))?;
+    let bodies = runtime("vmtest-body", &traces, move || scale_timeouts(scale))?;
     scale_timeouts(scale);
     let keys = Arc::new(Keys::generate()?);
     let keeper = Keeper::start()?;
@@ -302,11 +315,16 @@ fn reconcile_once(root: &Path) -> Result<(), Error> {
     .map(drop)
 }
 
-/// A runtime whose threads are in the network namespace of the calling one, and begin with this.
-fn runtime(name: &str, begin: impl Fn() + Send + Sync + 'static) -> Result<Runtime, Error> {
+/// A runtime whose threads are in the network namespace of the calling one, begin with this, and trace to there.
+fn runtime(name: &str, traces: &Traces, begin: impl Fn() + Send + Sync + 'static) -> Result<Runtime, Error> {
+    let traces = traces.clone();
+    let begin = move || {
+        traces.follow_on_this_thread();
+        begin();
+    };
     let mut builder = runtime::Builder::new_multi_thread();
-    let built = builder.worker_threads(2).thread_name(name).on_thread_start(begin).enable_all().build();
-    built.map_err(|e| Error::new(Kind::Host, "cannot start a runtime").caused_by(e))
+    builder.worker_threads(2).thread_name(name).on_thread_start(begin).on_thread_stop(stop_following).enable_all();
+    builder.build().map_err(|e| Error::new(Kind::Host, "cannot start a runtime").caused_by(e))
 }
 
 fn timed_out(run: &Run) -> String {
