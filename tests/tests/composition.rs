@@ -2,6 +2,10 @@
 
 use std::{error::Error as StdError, io};
 
+use proptest::{
+    prelude::*,
+    test_runner::{TestError, TestRunner},
+};
 use rstest::{fixture, rstest};
 use vmtest::prelude::*;
 
@@ -31,6 +35,25 @@ async fn fixtures_of_rstest_are_arguments(greeting: String, #[ignore] cluster: C
     Ok(())
 }
 
+#[rstest]
+#[case(1)]
+#[test_attr(vm_test(timeout = "2m"))]
+async fn the_attribute_of_a_case_may_be_named(#[case] n: usize, #[ignore] cluster: Cluster) {
+    assert_ne!(n, cluster.nodes().len());
+    assert_eq!(cluster.plan().timeout.as_secs_f64(), 120.0 * cluster.plan().timeout_scale);
+}
+
+#[rstest]
+#[case::passed(0)]
+#[should_panic(expected = "one too many")]
+#[case::expected(1)]
+#[ignore = "to be seen as ignored"]
+#[case::ignored(2)]
+#[vmtest::test]
+async fn a_case_has_attributes_of_its_own(#[case] n: usize, #[ignore] cluster: Cluster) {
+    assert_eq!(n, cluster.nodes().len(), "one too many");
+}
+
 /// A documented test.
 #[vm_test]
 #[should_panic(expected = "the words that were expected")]
@@ -49,6 +72,54 @@ async fn a_failure_can_be_expected(_cluster: Cluster) -> Result {
 #[ignore = "to be seen as ignored"]
 async fn a_test_can_be_ignored(_cluster: Cluster) {
     unreachable!("it is ignored");
+}
+
+/// Lint levels hold for the body too.
+#[vm_test]
+#[deny(unused_must_use)]
+#[expect(unused_variables, reason = "to be seen as fulfilled")]
+async fn a_test_has_lint_levels(cluster: Cluster) {
+    let unused = 1;
+}
+
+/// A crate that hands the framework on.
+mod toolkit {
+    pub(super) use vmtest as machines;
+}
+
+#[toolkit::machines::vm_test(crate = "toolkit::machines")]
+async fn the_framework_may_come_from_another_crate(cluster: Cluster) {
+    assert!(cluster.nodes().is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_case_of_a_property_has_a_cluster(name in "[a-z]{1,8}") {
+        let cluster = Cluster::builder().name(&name);
+        let end = cluster.run(async move |cluster| {
+            prop_assert_eq!(&cluster.plan().name, &name);
+            Ok(())
+        });
+        end.map_err(|failure| TestCaseError::fail(failure.to_string()))?;
+    }
+}
+
+#[test]
+fn a_property_shrinks_over_clusters() {
+    let property = |n: u32| {
+        let end = Cluster::builder().run(async move |_| {
+            prop_assert!(n < 3, "{} is too much", n);
+            Ok(())
+        });
+        end.map_err(|failure| TestCaseError::fail(failure.to_string()))
+    };
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match TestRunner::new(config).run(&(0..100_u32), property) {
+        Err(TestError::Fail(reason, 3)) => assert!(reason.message().contains("3 is too much"), "{reason}"),
+        other => panic!("it did not shrink to 3: {other:?}"),
+    }
 }
 
 mod nested {
