@@ -12,25 +12,42 @@ use crate::{
 /// A type that a test may take as a parameter.
 ///
 /// `declare` says what the cluster must have; it runs before anything is made. `extract` makes the value once all
-/// machines answer.
+/// machines answer, so a test may take a service instead of a machine on which it would have to start one:
 ///
 /// ```
-/// use vmtest::{Cluster, FromCluster, Node, Param, Result, spec::ClusterSpec};
+/// use vmtest::{FromCluster, Param, prelude::*, spec::ClusterSpec};
 ///
-/// struct Web(Node);
+/// struct Postgres(Node);
 ///
-/// impl FromCluster for Web {
+/// impl FromCluster for Postgres {
 ///     fn declare(param: &Param, spec: &mut ClusterSpec) {
-///         Node::declare(param, spec);
+///         let mut node = param.node();
+///         node.settings.memory.get_or_insert(512 << 20);      // unless `#[node(memory = "..")]` says otherwise
+///         spec.nodes.push(node);
 ///     }
 ///
 ///     async fn extract(param: &Param, cluster: &Cluster) -> Result<Self> {
 ///         let node = cluster.node(param.name)?;
-///         node.sh("httpd -p 80 -h /srv").await?;
+///         node.sh("pg_ctlcluster 15 main start").await?;
+///         node.wait_for_port(5432).await?;
 ///         Ok(Self(node))
 ///     }
 /// }
+///
+/// impl Postgres {
+///     fn url(&self) -> String {
+///         format!("postgres://postgres@{}/postgres", self.0.ip())
+///     }
+/// }
+///
+/// #[vm_test]
+/// async fn a_client_connects(database: Postgres, client: Node) -> Result {
+///     client.sh(format!("psql {} -c 'select 1'", database.url())).await?;
+///     Ok(())
+/// }
 /// ```
+///
+/// `examples/postgres.rs` has all of it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a parameter of a test",
     label = "nothing of a cluster is made into this type",
@@ -59,11 +76,20 @@ pub struct Param {
 }
 
 impl Param {
+    /// A node with this parameter's name and what `#[node(..)]` says of it, to be completed and put into a spec.
+    pub fn node(&self) -> NodeSpec {
+        self.node_called(self.name)
+    }
+
     /// Adds a node of this name with what `#[node(..)]` says of it.
     pub fn declare_node(&self, name: &str, spec: &mut ClusterSpec) {
+        spec.nodes.push(self.node_called(name));
+    }
+
+    fn node_called(&self, name: &str) -> NodeSpec {
         let mut node = NodeSpec::new(name);
         apply_node_settings(self.settings, &mut node.settings);
-        spec.nodes.push(node);
+        node
     }
 
     /// The host names of a group of this length: those of the pattern, else the parameter's with numbers from 1.
