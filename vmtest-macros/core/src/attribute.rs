@@ -159,8 +159,8 @@ fn allowed(
     Ok(allowed)
 }
 
-/// The keys inside `fixture(..)`, after the directory.
-const IN_FIXTURE: &[&str] = &["at", "label"];
+/// The keys inside `fixture(..)`, after the directory, with examples.
+pub(crate) const IN_FIXTURE: &[(&str, &str)] = &[("at", r#"at = "/srv""#), ("label", r#"label = "data""#)];
 
 /// `None` if there was a problem and it has been reported.
 fn fixture(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> syn::Result<Option<Fixture>> {
@@ -190,7 +190,8 @@ fn fixture(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> sy
             "at" => &mut at,
             "label" => &mut label,
             _ => {
-                problems.at(name.span(), keys::unknown(&written, "a fixture", IN_FIXTURE));
+                let valid: Vec<&str> = IN_FIXTURE.iter().map(|(key, _)| *key).collect();
+                problems.at(name.span(), keys::unknown(&written, "a fixture", &valid));
                 continue;
             }
         };

@@ -6,6 +6,7 @@ use syn::spanned::Spanned;
 use syn::{Path, ReturnType, parse_quote};
 
 use crate::attribute::Settings;
+use crate::editor;
 use crate::function::Function;
 use crate::inert::inert;
 use crate::keys::Place;
@@ -21,7 +22,7 @@ use crate::signature::{self, Parameter};
 pub fn expand(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut problems = Problems::default();
     let mut settings = Settings::new(Place::Test);
-    settings.read(args, &mut problems);
+    settings.read(args.clone(), &mut problems);
 
     let mut function = match syn::parse2::<Function>(item.clone()) {
         Ok(function) => function,
@@ -30,12 +31,15 @@ pub fn expand(args: TokenStream, item: TokenStream) -> TokenStream {
             return with_errors(problems.into_result(), item);
         }
     };
+    let hints = editor::hints(&args, &function.sig);
     others::check(&function.attrs, &mut problems);
     let parameters = signature::read(&mut function, &mut problems);
-    match problems.into_result() {
+    let expansion = match problems.into_result() {
         Ok(()) => emit(&function, &settings, &parameters),
         failed => with_errors(failed, inert(function)),
-    }
+    };
+    // First, since the errors have the spans of the keys too.
+    quote!(#hints #expansion)
 }
 
 fn with_errors(result: syn::Result<()>, item: TokenStream) -> TokenStream {

@@ -10,11 +10,13 @@
 //! others    attributes of others beside it
 //! expand    all of it                      → tokens, or every problem at once
 //! inert     the function beside an error   → tokens without a test
+//! editor    keys as written                → tokens from which editors complete them
 //! ```
 //!
 //! An ordinary crate, so that everything here is tested as data. `vmtest-macros` is the proc-macro crate over it.
 
 mod attribute;
+mod editor;
 mod expand;
 mod function;
 mod grammar;

@@ -5,13 +5,22 @@ use std::str::FromStr;
 use expect_test::{Expect, expect};
 use proc_macro2::TokenStream;
 
+/// What the compiler sees.
 fn check(args: &str, item: &str, expected: Expect) {
+    let (_, items) = expand(args, item);
+    expected.assert_eq(&items);
+}
+
+/// The item that is for editors, and all others.
+fn expand(args: &str, item: &str) -> (String, String) {
     let tokens = vmtest_macros_core::expand(
         TokenStream::from_str(args).expect("the test is made of tokens"),
         TokenStream::from_str(item).expect("the test is made of tokens"),
     );
-    let file = syn::parse2(tokens).expect("an expansion is a list of items");
-    expected.assert_eq(&prettyplease::unparse(&file));
+    let mut file: syn::File = syn::parse2(tokens).expect("an expansion is a list of items");
+    let others = file.items.split_off(1);
+    assert!(matches!(&file.items[0], syn::Item::Const(item) if item.ident == "_"), "the first item is for editors");
+    (prettyplease::unparse(&file), prettyplease::unparse(&syn::File { items: others, ..file }))
 }
 
 #[test]
@@ -289,4 +298,67 @@ fn beside_an_error_nothing_of_rstest_remains() {
             async fn boots(n: u32, node: Node) {}
         "#]],
     );
+}
+
+#[test]
+fn an_editor_finds_every_key_beside_those_that_were_written() {
+    let (hints, _) = expand(
+        r#"memroy = "1GiB", crate = "::vmtest", "#,
+        r#"async fn boots(#[node(cp, fixture("d", a), fixture)] node: Node) {}"#,
+    );
+    expect![[r##"
+        #[allow(unexpected_cfgs)]
+        const _: () = {
+            #[cfg(rust_analyzer)]
+            mod test {
+                ///image = "micro"
+                pub fn image() {}
+                ///cpus = 2
+                pub fn cpus() {}
+                ///memory = "512MiB"
+                pub fn memory() {}
+                ///fixture("tests/data", at = "/srv")
+                pub fn fixture() {}
+                ///kernel_args = "quota=off"
+                pub fn kernel_args() {}
+                ///nodes = 3
+                pub fn nodes() {}
+                ///timeout = "3m"
+                pub fn timeout() {}
+                ///backend = "qemu"
+                pub fn backend() {}
+                use self::memroy as _;
+            }
+            #[cfg(rust_analyzer)]
+            mod node {
+                ///image = "micro"
+                pub fn image() {}
+                ///cpus = 2
+                pub fn cpus() {}
+                ///memory = "512MiB"
+                pub fn memory() {}
+                ///fixture("tests/data", at = "/srv")
+                pub fn fixture() {}
+                ///kernel_args = "quota=off"
+                pub fn kernel_args() {}
+                use self::{cp as _, fixture as _, fixture as _};
+            }
+            #[cfg(rust_analyzer)]
+            mod fixture {
+                ///at = "/srv"
+                pub fn at() {}
+                ///label = "data"
+                pub fn label() {}
+                use self::a as _;
+            }
+        };
+    "##]]
+    .assert_eq(&hints);
+}
+
+#[test]
+fn an_editor_finds_the_keys_of_the_test_where_none_is_written() {
+    let (hints, _) = expand("", "async fn boots(node: Node) {}");
+    assert!(hints.contains("mod test {") && hints.contains("pub fn memory() {}"), "{hints}");
+    assert!(!hints.contains("mod node {") && !hints.contains("mod fixture {"), "{hints}");
 }
