@@ -327,6 +327,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn timeout() {}
                 ///backend = "qemu"
                 pub fn backend() {}
+                ///allow("task-panic")
+                pub fn allow() {}
                 use self::memroy as _;
             }
             #[cfg(rust_analyzer)]
