@@ -1,6 +1,8 @@
 //! What is on this host that a run could have left.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeSet,
     fs, io,
     os::fd::OwnedFd,
     os::unix::fs::MetadataExt,
@@ -23,6 +25,8 @@ const GONE_WITHIN: Duration = Duration::from_secs(20);
 pub struct Host {
     runs: PathBuf,
     links: Vec<String>,
+    /// The ids of the runs that there have been.
+    seen: RefCell<BTreeSet<String>>,
 }
 
 /// A process that a run started, held by a descriptor.
@@ -36,7 +40,7 @@ pub struct Vmm {
 impl Host {
     /// Looks at the host before a run whose directories will be in `runs`.
     pub fn before(runs: &Path) -> Self {
-        Self { runs: runs.to_owned(), links: links() }
+        Self { runs: runs.to_owned(), links: links(), seen: RefCell::default() }
     }
 
     /// The run directories that are there now.
@@ -53,12 +57,25 @@ impl Host {
     }
 
     fn vmm(&self, pid: i32) -> io::Result<Option<Vmm>> {
-        if !fs::read_link(format!("/proc/{pid}/cwd"))?.starts_with(&self.runs) {
+        if !fs::read_link(format!("/proc/{pid}/cwd"))?.starts_with(&self.runs) && !self.is_fake(pid)? {
             return Ok(None);
         }
         let pidfd = pidfd_open(Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?, PidfdFlags::empty())?;
         let namespace = fs::metadata(format!("/proc/{pid}/ns/net"))?.ino();
         Ok(Some(Vmm { pid, pidfd, namespace }))
+    }
+
+    /// Whether it is the first process of a fake machine: that of a namespace, with a root that is named after a run.
+    fn is_fake(&self, pid: i32) -> io::Result<bool> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+        if !pids.split_whitespace().skip(1).any(|pid| pid == "1") {
+            return Ok(false);
+        }
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mounts"))?;
+        let mut seen = self.seen.borrow_mut();
+        seen.extend(self.run_dirs().iter().filter_map(|run| Some(run.file_name()?.to_string_lossy().into_owned())));
+        Ok(seen.iter().any(|run| mounts.contains(&format!("vmtest-{run}-"))))
     }
 
     /// Checks that processes, links and run directories are as before.

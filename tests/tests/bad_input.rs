@@ -8,7 +8,7 @@ use vmtest_tests::Victim;
 mod victims {
     use vmtest::prelude::*;
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run where something is missing"]
     async fn plain(_node: Node) {}
 
@@ -16,11 +16,11 @@ mod victims {
     #[ignore = "run by everything_that_is_wrong_is_said_at_once"]
     async fn misspelt(#[node(fixture("tests/data/treee", at = "/srv"))] _node: Node) {}
 
-    #[vm_test(nodes = 300)]
+    #[vm_test(backend = "qemu, fake", nodes = 300)]
     #[ignore = "run by too_many_nodes_are_refused"]
     async fn crowd(_cluster: Cluster) {}
 
-    #[vm_test(fixture("tests/data/tree", at = "/srv"))]
+    #[vm_test(backend = "qemu, fake", fixture("tests/data/tree", at = "/srv"))]
     #[ignore = "run where the cache is full"]
     async fn with_fixture(_node: Node) {}
 }
@@ -44,7 +44,12 @@ fn too_many_nodes_are_refused() {
 
 #[test]
 fn two_nodes_of_one_name_are_refused() {
-    let twins = Cluster::builder().name("twins").node(NodeSpec::new("twin")).node(NodeSpec::new("twin"));
+    let twins = Cluster::builder()
+        .backend("qemu")
+        .backend("fake")
+        .name("twins")
+        .node(NodeSpec::new("twin"))
+        .node(NodeSpec::new("twin"));
     let error = twins.run(async |_| ()).expect_err("it cannot run").to_string();
     assert_eq!(error, "`twins` cannot run: two nodes are called `twin`: give each its own name");
 }
@@ -53,8 +58,6 @@ fn two_nodes_of_one_name_are_refused() {
 #[case::backend("VMTEST_BACKEND", "qemo", "VMTEST_BACKEND: unknown backend `qemo`: valid are auto, qemu")]
 #[case::name("VMTEST_BAKEND", "qemu", "unknown setting `VMTEST_BAKEND`: valid are VMTEST_BACKEND")]
 #[case::scale("VMTEST_TIMEOUT_SCALE", "slow", "VMTEST_TIMEOUT_SCALE: `slow` is no factor")]
-#[case::qemu("VMTEST_QEMU", "/nonexistent/qemu", "/nonexistent/qemu is no QEMU that runs")]
-#[case::no_qemu("PATH", "/nonexistent", "run `apt-get install --no-install-recommends qemu-system-x86` as root")]
 #[case::run_dir("VMTEST_RUN", "/dev/null", "cannot use /dev/null for run directories")]
 #[case::cache("VMTEST_CACHE", "/dev/null", "cannot make /dev/null/images")]
 fn a_wrong_environment_is_refused_with_its_remedy(#[case] name: &str, #[case] value: &str, #[case] said: &str) {
@@ -103,4 +106,12 @@ fn without_the_right_to_make_a_network_the_test_says_how_to_get_it() {
     let without_capabilities = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
     let said = ["this process may not make network namespaces and taps: run the tests as root"];
     Victim::within(&without_capabilities, "plain").run().assert_failed_with(&said).assert_nothing_left();
+}
+
+#[rstest]
+#[case::another_program("VMTEST_QEMU", "/nonexistent/qemu", "/nonexistent/qemu is no QEMU that runs")]
+#[case::none("PATH", "/nonexistent", "run `apt-get install --no-install-recommends qemu-system-x86` as root")]
+fn a_host_without_qemu_is_told_how_to_get_it(#[case] name: &str, #[case] value: &str, #[case] said: &str) {
+    let victim = Victim::new("plain").env("VMTEST_BACKEND", "qemu").env(name, value);
+    victim.run().assert_failed_with(&[said]).assert_nothing_left();
 }

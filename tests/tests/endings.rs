@@ -15,7 +15,7 @@ mod victims {
     /// The line of the panic in `panics`.
     pub(super) const PANIC_LINE: u32 = line!() + 6;
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run by a_panic_of_the_body_keeps_its_message_and_line"]
     async fn panics(node: Node) {
         let name = node.name();
@@ -25,7 +25,7 @@ mod victims {
     /// The line of the question mark in `fails`.
     pub(super) const FAILURE_LINE: u32 = line!() + 5;
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run by a_failure_names_its_line"]
     async fn fails(node: Node) -> Result {
         node.sh("echo why >&2; exit 7").await?;
@@ -63,13 +63,13 @@ mod victims {
     #[ignore = "run by a_machine_that_never_answers_names_its_rung"]
     async fn never_answers(_mute: Node) {}
 
-    #[vm_test(timeout = "4s")]
+    #[vm_test(backend = "qemu, fake", timeout = "4s")]
     #[ignore = "run by a_body_that_never_ends_is_ended"]
     async fn never_ends(_node: Node) {
         pending::<()>().await;
     }
 
-    #[vm_test(timeout = "4s")]
+    #[vm_test(backend = "qemu, fake", timeout = "4s")]
     #[ignore = "run by a_body_that_never_ends_is_ended"]
     async fn blocks(_node: Node) {
         loop {
@@ -77,18 +77,18 @@ mod victims {
         }
     }
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run by many"]
     async fn waits([_a, _b, _c]: [Node; 3]) {
         println!("the machines are up");
         pending::<()>().await;
     }
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run by many"]
     async fn passes(_cluster: Cluster) {}
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run by what_cannot_be_removed_fails_the_test"]
     async fn leaves_a_mount(node: Node, cluster: Cluster) {
         let runs = std::env::var("VMTEST_RUN").expect("a victim has its own runs");
@@ -113,46 +113,6 @@ fn a_failure_names_its_line() {
     let place = format!("tests/endings.rs:{}", victims::FAILURE_LINE);
     let said = ["node `node`: `echo why >&2; exit 7` ended with exit code 7", "stderr: why", &place];
     Victim::new("fails").run().assert_failed_with(&said).assert_nothing_left();
-}
-
-#[test]
-fn a_guest_that_panics_fails_the_test_while_the_body_waits() {
-    let mut running = Victim::new("guest_panics").start();
-    running.wait_for("other lives");
-    let said =
-        ["node `node`: the guest's kernel panicked", "sysrq triggered crash", "last console lines", "Call Trace"];
-    running.finish().assert_failed_with(&said).assert_nothing_left();
-}
-
-#[test]
-fn a_guest_that_joined_late_and_panics_fails_the_test() {
-    let said = ["node `late`: the guest's kernel panicked", "sysrq triggered crash"];
-    Victim::new("late_guest_panics").run().assert_failed_with(&said).assert_nothing_left();
-}
-
-#[test]
-fn a_command_on_a_machine_that_dies_ends_at_once() {
-    let said = ["node `node`: the machine ended with exit code 0", "reboot: Power down"];
-    Victim::new("guest_powers_off").run().assert_failed_with(&said).assert_nothing_left();
-}
-
-#[test]
-fn a_guest_that_panics_at_boot_fails_the_test() {
-    let said = ["the guest's kernel panicked", "Kernel panic - not syncing", "last console lines"];
-    Victim::new("guest_panics_at_boot").run().assert_failed_with(&said).assert_nothing_left();
-}
-
-#[test]
-fn a_machine_that_never_answers_names_its_rung() {
-    let said = [
-        "not all machines were ready within",
-        "node `mute` waits for `network answers` after: VMM alive",
-        "API answers",
-        "kernel speaks",
-        "last console lines",
-        "Run /bin/sh as init process",
-    ];
-    Victim::new("never_answers").run().assert_failed_with(&said).assert_nothing_left();
 }
 
 #[rstest]
@@ -258,4 +218,49 @@ fn an_interrupt_of_the_whole_group_does_not_reach_the_machines_first() {
     assert_eq!(ended.signal(), Some(Signal::SIGINT), "{}", ended.text());
     assert!(!ended.text().contains("the machine ended"), "{}", ended.text());
     ended.assert_nothing_left();
+}
+
+/// What only a machine with a kernel of its own can show.
+mod real {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_panics_fails_the_test_while_the_body_waits() {
+        let mut running = Victim::new("guest_panics").start();
+        running.wait_for("other lives");
+        let said =
+            ["node `node`: the guest's kernel panicked", "sysrq triggered crash", "last console lines", "Call Trace"];
+        running.finish().assert_failed_with(&said).assert_nothing_left();
+    }
+
+    #[test]
+    fn a_guest_that_joined_late_and_panics_fails_the_test() {
+        let said = ["node `late`: the guest's kernel panicked", "sysrq triggered crash"];
+        Victim::new("late_guest_panics").run().assert_failed_with(&said).assert_nothing_left();
+    }
+
+    #[test]
+    fn a_command_on_a_machine_that_dies_ends_at_once() {
+        let said = ["node `node`: the machine ended with exit code 0", "reboot: Power down"];
+        Victim::new("guest_powers_off").run().assert_failed_with(&said).assert_nothing_left();
+    }
+
+    #[test]
+    fn a_guest_that_panics_at_boot_fails_the_test() {
+        let said = ["the guest's kernel panicked", "Kernel panic - not syncing", "last console lines"];
+        Victim::new("guest_panics_at_boot").run().assert_failed_with(&said).assert_nothing_left();
+    }
+
+    #[test]
+    fn a_machine_that_never_answers_names_its_rung() {
+        let said = [
+            "not all machines were ready within",
+            "node `mute` waits for `network answers` after: VMM alive",
+            "API answers",
+            "kernel speaks",
+            "last console lines",
+            "Run /bin/sh as init process",
+        ];
+        Victim::new("never_answers").run().assert_failed_with(&said).assert_nothing_left();
+    }
 }

@@ -34,7 +34,7 @@ impl FromCluster for Web {
     }
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn a_service_is_a_parameter(
     shop: Web,
     #[node(cpus = 2, memory = "160MiB")] bank: Web,
@@ -68,7 +68,7 @@ mod victims {
     /// The line of the question mark above.
     pub(super) const FAILURE_LINE: u32 = line!() - 6;
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run by a_service_that_does_not_come_up_fails_the_test"]
     async fn broken(_service: Broken) {
         println!("the body has begun");

@@ -95,7 +95,7 @@ fn mounts() -> String {
 async fn nothing_of_the_test_is_in_a_machine(node: Node) -> Result {
     // Its own processes and no others, each with its own three descriptors and none of the test's.
     let processes = node.sh("for p in /proc/[0-9]*; do cat $p/comm; done").await?.stdout();
-    assert!(processes.lines().all(|name| ["sh", "cat", "dropbear", "sleep"].contains(&name)), "{processes}");
+    assert!(processes.lines().all(|name| ["sh", "cat", "dd", "dropbear", "sleep"].contains(&name)), "{processes}");
     let first = node.sh("ls /proc/1/fd").await?.stdout();
     assert!(first.split_whitespace().all(|fd| fd.parse::<u32>().is_ok_and(|fd| fd <= 2 || fd >= 10)), "{first}");
     let environment = node.sh("tr '\\0' '\\n' </proc/1/environ").await?.stdout();

@@ -121,7 +121,7 @@ async fn what_fails_is_said_and_leaves_nothing(node: Node) -> Result {
 
     // A copy that is given up, in the middle.
     fs::write(&big, vec![b'x'; 64 << 20])?;
-    let given_up = tokio::time::timeout(Duration::from_millis(300), node.upload(&big, "/given-up"));
+    let given_up = tokio::time::timeout(Duration::from_millis(50), node.upload(&big, "/given-up"));
     assert!(given_up.await.is_err(), "64 MB take longer than that");
     // The test's own timeout ends this.
 

@@ -25,7 +25,7 @@ const ALL_END_WITHIN: Duration = Duration::from_secs(20);
 mod victims {
     use super::*;
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run by a_cluster_outlives_the_handles_of_its_body"]
     async fn drops_its_handles(node: Node, cluster: Cluster) -> Result {
         let address = (node.ip(), 22);
@@ -41,7 +41,12 @@ mod victims {
     #[ignore = "run by calls_end_when_a_teardown_overtakes_them"]
     fn calls_during_the_teardown() {
         let (tell, ended) = mpsc::channel();
-        let spec = Cluster::builder().name("overtaken").node(NodeSpec::new("a")).node(NodeSpec::new("b"));
+        let spec = Cluster::builder()
+            .backend("qemu")
+            .backend("fake")
+            .name("overtaken")
+            .node(NodeSpec::new("a"))
+            .node(NodeSpec::new("b"));
         let passed = spec.run(async move |cluster: Cluster| {
             let (a, b) = (cluster.node("a")?, cluster.node("b")?);
             let log = a.spawn("sleep 1000").await?;
@@ -146,11 +151,13 @@ struct Leaked {
 /// What a cluster of one machine leaves when it is gone.
 fn leaked() -> Leaked {
     let (tell, leaked) = mpsc::channel();
-    let passed = Cluster::builder().name("gone").node(NodeSpec::new("node")).run(async move |cluster: Cluster| {
-        let node = cluster.node("node")?;
-        let (process, console) = (node.spawn("echo once; sleep 1000").await?, node.console_lines()?);
-        tell.send(Leaked { cluster, node, process, console }).context("somebody waits for it")
-    });
+    let passed = Cluster::builder().backend("qemu").backend("fake").name("gone").node(NodeSpec::new("node")).run(
+        async move |cluster: Cluster| {
+            let node = cluster.node("node")?;
+            let (process, console) = (node.spawn("echo once; sleep 1000").await?, node.console_lines()?);
+            tell.send(Leaked { cluster, node, process, console }).context("somebody waits for it")
+        },
+    );
     passed.expect("it passes");
     leaked.recv().expect("the body has sent it")
 }
@@ -229,7 +236,7 @@ fn runtime() -> tokio::runtime::Runtime {
 #[case::another_runtime(|leaked| runtime().block_on(every_call_says_that_the_cluster_is_gone(leaked)))]
 #[case::another_cluster(|leaked| {
     let body = async |_| every_call_says_that_the_cluster_is_gone(leaked).await;
-    Cluster::builder().name("next").run(body).expect("it passes");
+    Cluster::builder().backend("qemu").backend("fake").name("next").run(body).expect("it passes");
 })]
 fn calls_on_a_cluster_that_is_gone_end_with_an_error(#[case] use_it: fn(Leaked)) {
     let leaked = leaked();
@@ -283,14 +290,20 @@ async fn a_machine_is_used(node: &Node) -> Result {
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn a_handle_works_on_any_thread(node: Node) -> Result {
     a_machine_is_used(&node).await?;
     let (plain, other, next) = (node.clone(), node.clone(), node);
     let uses = [
         thread::spawn(move || alone(a_machine_is_used(&plain))),
         thread::spawn(move || runtime().block_on(a_machine_is_used(&other))),
-        thread::spawn(move || Cluster::builder().name("beside").run(async move |_| a_machine_is_used(&next).await)),
+        thread::spawn(move || {
+            Cluster::builder()
+                .backend("qemu")
+                .backend("fake")
+                .name("beside")
+                .run(async move |_| a_machine_is_used(&next).await)
+        }),
     ];
     for used in uses {
         used.join().expect("it does not panic")?;

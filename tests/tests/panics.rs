@@ -20,21 +20,21 @@ mod victims {
     /// The line of the panic in `task`.
     pub(super) const TASK_LINE: u32 = line!() + 5;
 
-    #[vm_test(timeout = "10m")]
+    #[vm_test(backend = "qemu, fake", timeout = "10m")]
     #[ignore = "run by a_panic_elsewhere_fails_the_test_at_once"]
     async fn task(_cluster: Cluster) {
         tokio::spawn(async { panic!("the words of the task") });
         pending::<()>().await;
     }
 
-    #[vm_test(timeout = "10m")]
+    #[vm_test(backend = "qemu, fake", timeout = "10m")]
     #[ignore = "run by a_panic_elsewhere_fails_the_test_at_once"]
     async fn blocking(_cluster: Cluster) {
         tokio::task::spawn_blocking(|| panic!("the words of the closure"));
         pending::<()>().await;
     }
 
-    #[vm_test(timeout = "10m")]
+    #[vm_test(backend = "qemu, fake", timeout = "10m")]
     #[ignore = "run by a_panic_elsewhere_fails_the_test_at_once"]
     async fn local(_cluster: Cluster) {
         let set = tokio::task::LocalSet::new();
@@ -42,7 +42,7 @@ mod victims {
         set.run_until(pending::<()>()).await;
     }
 
-    #[vm_test(timeout = "10m")]
+    #[vm_test(backend = "qemu, fake", timeout = "10m")]
     #[ignore = "run by a_panic_elsewhere_fails_the_test_at_once"]
     async fn named_thread(_cluster: Cluster) {
         let work = || panic!("the words of the thread");
@@ -50,28 +50,28 @@ mod victims {
         pending::<()>().await;
     }
 
-    #[vm_test(timeout = "10m")]
+    #[vm_test(backend = "qemu, fake", timeout = "10m")]
     #[ignore = "run by a_panic_elsewhere_fails_the_test_at_once"]
     async fn thread_of_a_thread(_cluster: Cluster) {
         thread::spawn(|| thread::spawn(|| panic!("the words of the inner thread")));
         pending::<()>().await;
     }
 
-    #[vm_test(timeout = "10m")]
+    #[vm_test(backend = "qemu, fake", timeout = "10m")]
     #[ignore = "run by a_panic_elsewhere_fails_the_test_at_once"]
     async fn outside(cluster: Cluster) {
         cluster.outside(async || drop(tokio::spawn(async { panic!("the words from outside") }))).await;
         pending::<()>().await;
     }
 
-    #[vm_test(timeout = "10m")]
+    #[vm_test(backend = "qemu, fake", timeout = "10m")]
     #[ignore = "run by a_panic_elsewhere_fails_the_test_at_once"]
     async fn entered(cluster: Cluster) {
         cluster.enter(async || drop(tokio::spawn(async { panic!("the words from inside") }))).await;
         pending::<()>().await;
     }
 
-    #[vm_test(timeout = "10m")]
+    #[vm_test(backend = "qemu, fake", timeout = "10m")]
     #[ignore = "run by a_hook_of_the_user_stands_before_ours"]
     async fn hooked(_cluster: Cluster) {
         let previous = std::panic::take_hook();
@@ -83,26 +83,26 @@ mod victims {
         pending::<()>().await;
     }
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run by a_panic_that_the_body_has_seen_fails_the_test_too"]
     async fn seen(_cluster: Cluster) {
         assert!(tokio::spawn(async { panic!("the words of the task") }).await.is_err());
     }
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run by what_the_body_said_after_a_panic_elsewhere_is_shown_after_it"]
     async fn both(_cluster: Cluster) {
         thread::spawn(|| panic!("the words of the thread")).join().expect("the words of the body");
     }
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run by what_the_body_said_after_a_panic_elsewhere_is_shown_after_it"]
     async fn thread_and_failure(_cluster: Cluster) -> Result {
         let joined = thread::spawn(|| panic!("the words of the thread")).join();
         joined.map_err(|_| Failure::msg("the words of the body"))
     }
 
-    #[vm_test(timeout = "10m")]
+    #[vm_test(backend = "qemu, fake", timeout = "10m")]
     #[ignore = "run by many_panics_are_not_all_shown"]
     async fn many(_cluster: Cluster) {
         for n in 0..100 {
@@ -110,7 +110,7 @@ mod victims {
         }
     }
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run by output_is_captured_as_ever"]
     async fn prints_and_passes(_cluster: Cluster) {
         println!("printed by the body");
@@ -191,19 +191,19 @@ fn output_is_captured_as_ever() {
     assert_eq!(captured.matches("the words of the task").count(), 2, "{}", ended.text());
 }
 
-#[vm_test(allow("task-panic"))]
+#[vm_test(backend = "qemu, fake", allow("task-panic"))]
 async fn a_panic_elsewhere_can_be_allowed(_cluster: Cluster) {
     let task = tokio::spawn(async { panic!("allowed") });
     assert!(task.await.is_err_and(|e| e.is_panic()));
     assert!(thread::spawn(|| panic_any(7)).join().is_err());
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn a_panic_that_the_body_catches_on_its_own_thread_is_none(_cluster: Cluster) {
     assert!(catch_unwind(|| panic!("caught")).is_err());
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 #[should_panic(expected = "the words of the task")]
 async fn a_panic_elsewhere_can_be_expected(_cluster: Cluster) {
     drop(tokio::spawn(async { panic!("the words of the task") }).await);
@@ -211,7 +211,9 @@ async fn a_panic_elsewhere_can_be_expected(_cluster: Cluster) {
 
 #[test]
 fn a_cluster_from_code_can_allow_panics_elsewhere() {
-    let spec = || Cluster::builder().name("panics elsewhere").timeout(Duration::from_secs(600));
+    let spec = || {
+        Cluster::builder().backend("qemu").backend("fake").name("panics elsewhere").timeout(Duration::from_secs(600))
+    };
     let body = async |_| assert!(thread::spawn(|| panic_any(7)).join().is_err());
     let failure = spec().run(body).expect_err("another thread panics");
     assert!(failure.to_string().contains("panics.rs:"), "{failure}");
@@ -222,13 +224,15 @@ fn a_cluster_from_code_can_allow_panics_elsewhere() {
 #[test]
 fn panics_of_other_clusters_and_of_no_cluster_do_not_count() {
     let began = Instant::now();
-    let passed = Cluster::builder().name("calm").timeout(Duration::from_secs(600)).run(async |cluster: Cluster| {
-        let from_here = Cluster::builder().name("another").run(async |_| {
-            drop(thread::spawn(|| panic!("of another cluster")).join());
-        });
-        assert!(from_here.is_err());
-        drop(cluster);
-    });
+    let passed = Cluster::builder().backend("qemu").backend("fake").name("calm").timeout(Duration::from_secs(600)).run(
+        async |cluster: Cluster| {
+            let from_here = Cluster::builder().backend("qemu").backend("fake").name("another").run(async |_| {
+                drop(thread::spawn(|| panic!("of another cluster")).join());
+            });
+            assert!(from_here.is_err());
+            drop(cluster);
+        },
+    );
     passed.expect("nothing of it has panicked");
     assert!(thread::spawn(|| panic!("of no cluster")).join().is_err());
     assert!(began.elapsed() < Duration::from_secs(60));
@@ -236,6 +240,7 @@ fn panics_of_other_clusters_and_of_no_cluster_do_not_count() {
 
 #[test]
 fn an_observer_that_panics_harms_nobody() {
-    let observed = Cluster::builder().name("observed").observe(|_| panic!("of an observer"));
+    let observed =
+        Cluster::builder().backend("qemu").backend("fake").name("observed").observe(|_| panic!("of an observer"));
     observed.run(async |_| ()).expect("it passes");
 }

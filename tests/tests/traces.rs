@@ -17,20 +17,20 @@ use vmtest::prelude::*;
 use vmtest_tests::Victim;
 
 #[traced_test]
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 async fn traces_are_seen_by_an_attribute_above(_cluster: Cluster) {
     info!("a trace of the body");
     assert!(logs_contain("a trace of the body"));
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 #[traced_test]
 async fn traces_are_seen_by_an_attribute_below(_cluster: Cluster) {
     info!("a trace of the body");
     assert!(logs_contain("a trace of the body"));
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 #[traced_test]
 async fn traces_of_tasks_are_seen(cluster: Cluster) -> Result {
     tokio::spawn(async { info!("of a task") }).await?;
@@ -42,7 +42,7 @@ async fn traces_of_tasks_are_seen(cluster: Cluster) -> Result {
     Ok(())
 }
 
-#[vm_test]
+#[vm_test(backend = "qemu, fake")]
 #[traced_test]
 async fn traces_of_another_test_are_not_mine(_cluster: Cluster) {
     info!("mine alone");
@@ -53,7 +53,7 @@ async fn traces_of_another_test_are_not_mine(_cluster: Cluster) {
 #[test]
 fn the_subscriber_of_a_thread_hears_its_cluster() -> Result {
     let heard = Heard::default();
-    let cluster = Cluster::builder().name("heard");
+    let cluster = Cluster::builder().backend("qemu").backend("fake").name("heard");
     tracing::subscriber::with_default(heard.clone(), || {
         let _span = info_span!("asks").entered();
         cluster.run(async |_| {
@@ -75,19 +75,19 @@ mod victims {
     use vmtest::prelude::*;
 
     #[test_log::test]
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run by logs_are_printed"]
     async fn logged_above(_cluster: Cluster) {
         info!("logged above");
     }
 
-    #[test_log::test(vm_test(timeout = "1m"))]
+    #[test_log::test(vm_test(timeout = "1m", backend = "qemu, fake"))]
     #[ignore = "run by logs_are_printed"]
     async fn logged_around(_cluster: Cluster) {
         info!("logged around");
     }
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[test_log::test]
     #[ignore = "run by logs_are_printed"]
     async fn logged_below(_cluster: Cluster) {
@@ -96,13 +96,13 @@ mod victims {
 
     #[logged_test]
     #[test_log(default_log_filter = "traces=trace")]
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[ignore = "run by logs_are_printed"]
     async fn logged_more(_cluster: Cluster) {
         tracing::trace!("logged more");
     }
 
-    #[vm_test]
+    #[vm_test(backend = "qemu, fake")]
     #[test_log::test]
     #[test_log(default_log_filter = "traces=trace")]
     #[ignore = "run by logs_are_printed"]
