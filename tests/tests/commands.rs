@@ -53,6 +53,19 @@ async fn a_dropped_command_is_killed(node: Node) -> Result {
     wait_for_none(&node, "sleep 4713").await
 }
 
+#[vm_test(backend = "qemu, fake")]
+async fn a_command_that_is_given_up_as_it_begins_is_killed(node: Node, cluster: Cluster) -> Result {
+    let rounds = if cluster.plan().capabilities.own_kernel { 5 } else { 200 };
+    for _ in 0..rounds {
+        // The shell is about to become another program, whose environment is empty for a moment.
+        let mut process = node.spawn("echo up; sleep 4714").await?;
+        assert_eq!(process.stdout.next().await?.as_deref(), Some("up"));
+        drop(process);
+        wait_for_none(&node, "sleep 4714").await?;
+    }
+    Ok(())
+}
+
 /// How much memory this process has now.
 fn resident_kib() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;

@@ -16,8 +16,11 @@ use crate::{
     host::random,
 };
 
-/// A command may have been on its way when its processes were looked for; then they are looked for again after this.
+/// A command may have been on its way when its processes were looked for, and one that begins a program has no
+/// environment for a moment; so they are looked for again after this.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// Where nobody tells whether a command has ended: time for three looks.
+const LOOKED_ENOUGH_AFTER: Duration = Duration::from_millis(125);
 /// A killed process is gone in milliseconds, under emulation too; one that is not hangs in its kernel.
 const KILLED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -123,7 +126,7 @@ impl Leash {
         if !signal.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'+') {
             return Err(Error::new(Kind::Spec, format!("`{signal}` is no signal: give a name such as TERM")));
         }
-        let exec = self.ssh.exec(on_each(&self.mark, &format!("kill -{signal}"))).await?;
+        let exec = self.ssh.exec(signal_each(&self.mark, signal)).await?;
         let status = exec.ended().await?;
         if status.code == Some(0) {
             return Ok(());
@@ -150,7 +153,7 @@ impl Drop for Leash {
         let (ssh, mark, cleanup) = (self.ssh.clone(), self.mark.clone(), self.cleanup.take());
         self.ssh.engine().spawn(async move {
             // Nobody is left to be told; a machine that has died has taken the processes with it.
-            drop(kill(&ssh, &mark, cleanup, sleep(LOOK_AGAIN_AFTER)).await);
+            drop(kill(&ssh, &mark, cleanup, sleep(LOOKED_ENOUGH_AFTER)).await);
         });
     }
 }
@@ -176,22 +179,24 @@ async fn kill(ssh: &Ssh, mark: &Mark, cleanup: Option<Vec<u8>>, ended: impl Futu
     })
 }
 
-/// A script that names the environments with the mark.
+/// A script that names the environments with the mark. Its exit code says nothing: it is that of an error whenever any
+/// process of the machine has ended between being listed and being read.
 fn list(Mark(mark): &Mark) -> String {
     format!("grep -ls {mark} /proc/[0-9]*/environ")
 }
 
-/// A script that does this to each process with the mark; its result is that of the last.
-fn on_each(mark: &Mark, action: &str) -> Vec<u8> {
+/// A script that sends this signal to each process with the mark; it fails where one that is still there did not get it.
+fn signal_each(mark: &Mark, signal: &str) -> Vec<u8> {
     let list = list(mark);
-    format!("for p in $({list}); do p=${{p#/proc/}}; {action} ${{p%/environ}}; done").into_bytes()
+    let send = format!("kill -{signal} ${{p#/proc/}} || [ ! -e $p ] || failed=1");
+    format!("failed=; for p in $({list}); do p=${{p%/environ}}; {send}; done; [ -z \"$failed\" ]").into_bytes()
 }
 
 /// A script that kills until there is none left.
 fn until_none(mark: &Mark) -> Vec<u8> {
     let list = list(mark);
     let kill = "for p in $pids; do p=${p#/proc/}; kill -KILL ${p%/environ}; done";
-    format!("n=0; while pids=$({list}) && [ $((n += 1)) -le 500 ]; do {kill}; done 2>/dev/null; [ $n -le 500 ]")
+    format!("n=0; while pids=$({list}); [ -n \"$pids\" ] && [ $((n += 1)) -le 500 ]; do {kill}; done 2>/dev/null; [ $n -le 500 ]")
         .into_bytes()
 }
 

@@ -150,7 +150,8 @@ async fn answer(handle: &Handle, id: ChannelId, script: &Script, line: &str) {
             if let Err(e) = signal(&script.vmm, how) {
                 tracing::warn!("{e}");
             }
-            Reply::default()
+            // A machine that goes down does not say so.
+            pending().await
         }
         Outcome::Nothing => pending().await,
     };
