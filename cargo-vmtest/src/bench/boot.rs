@@ -37,12 +37,16 @@ pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
 
     let (mut one, mut three) = (Pairs::default(), Pairs::default());
     let (mut network, mut teardown) = (Vec::new(), Vec::new());
+    let (mut fakes, mut fakes_gone) = (Vec::new(), Vec::new());
     for _ in 0..pairs {
-        one.push(framework(1)?.to_body, bare(1, &image.kernel, &initramfs)?);
-        let ours = framework(3)?;
+        one.push(framework("qemu", 1)?.to_body, bare(1, &image.kernel, &initramfs)?);
+        let ours = framework("qemu", 3)?;
         three.push(ours.to_body, bare(3, &image.kernel, &initramfs)?);
         network.push(ours.network);
         teardown.push(ours.teardown);
+        let ours = framework("fake", 100)?;
+        fakes.push(ours.to_body);
+        fakes_gone.push(ours.teardown);
     }
     let alone = |name, values| Figure { name, seconds: median(values), beside: None, ratio: None };
     Ok(vec![
@@ -50,14 +54,16 @@ pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
         three.beside("three machines, from the call to the body", "bare QEMUs"),
         alone("bridge and three taps", network),
         alone("teardown of three machines, with leak check", teardown),
+        alone("a hundred fakes, from the call to the body", fakes),
+        alone("teardown of a hundred fakes", fakes_gone),
     ])
 }
 
-fn framework(nodes: usize) -> Result<Measured, String> {
+fn framework(backend: &str, nodes: usize) -> Result<Measured, String> {
     let seen = Arc::new(Mutex::new(Measured::default()));
     let tell = seen.clone();
-    let names = ["alice", "bob", "carol"].into_iter().take(nodes);
-    let cluster = names.fold(Cluster::builder(), |cluster, name| cluster.node(NodeSpec::new(name)));
+    let builder = Cluster::builder().backend(backend);
+    let cluster = (0..nodes).fold(builder, |cluster, n| cluster.node(NodeSpec::new(format!("node{n}"))));
     let began = Instant::now();
     let observed = cluster.observe(move |event| {
         let mut seen = tell.lock().unwrap_or_else(PoisonError::into_inner);
