@@ -22,7 +22,7 @@ pub struct GuestConfig {
     pub authorized_key: String,
     /// The key by which it is known.
     pub host_key: HostKey,
-    /// What it mounts, read-only.
+    /// What it mounts.
     pub mounts: Vec<Mount>,
 }
 
@@ -54,13 +54,15 @@ impl std::fmt::Debug for HostKey {
     }
 }
 
-/// One read-only ext4 to mount.
+/// One ext4 to mount.
 #[derive(Debug, Clone)]
 pub struct Mount {
     /// Its filesystem's label.
     pub label: String,
     /// Where.
     pub at: String,
+    /// Whether it is mounted read-only.
+    pub read_only: bool,
 }
 
 /// The kernel reads a further archive only where it begins at a multiple of this; elsewhere it is silently ignored.
@@ -94,7 +96,7 @@ pub(crate) fn write_archive<W: Write>(out: W, config: &GuestConfig) -> io::Resul
     let interface =
         |i: &Interface| format!("{} {} {} {}\n", i.mac, i.address, or_none(&i.gateway), or_none(&i.address6));
     archive.file("etc/vmtest/interfaces", 0o644, &lines(config.interfaces.iter().map(interface).collect()))?;
-    let mount = |m: &Mount| format!("{} {}\n", m.label, m.at);
+    let mount = |m: &Mount| format!("{} {} {}\n", m.label, m.at, if m.read_only { "ro" } else { "rw" });
     archive.file("etc/vmtest/mounts", 0o644, &lines(config.mounts.iter().map(mount).collect()))?;
     archive.file("root/.ssh/authorized_keys", 0o600, format!("{}\n", config.authorized_key.trim()).as_bytes())?;
     archive.file("etc/dropbear/host_key", 0o600, &dropbear_key(&config.host_key))?;

@@ -130,14 +130,19 @@ pub fn on_path(program: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("there is no {program} on PATH"))
 }
 
+/// The directory of a run of this process.
+pub fn run_dir(run: &str) -> PathBuf {
+    let runs = std::env::var("VMTEST_RUN").or_else(|_| std::env::var("XDG_RUNTIME_DIR").map(|dir| dir + "/vmtest"));
+    let runs = runs.unwrap_or_else(|_| format!("/tmp/vmtest-{}", nix::unistd::geteuid()));
+    Path::new(&runs).join(run)
+}
+
 /// The process that runs a machine now, as the journal of its run says.
 ///
 /// # Panics
 /// When there is none.
 pub fn vmm_of(run: &str, node: &str) -> i32 {
-    let runs = std::env::var("VMTEST_RUN").or_else(|_| std::env::var("XDG_RUNTIME_DIR").map(|dir| dir + "/vmtest"));
-    let runs = runs.unwrap_or_else(|_| format!("/tmp/vmtest-{}", nix::unistd::geteuid()));
-    let journal = fs::read_to_string(format!("{runs}/{run}/journal.jsonl")).expect("the run has a journal");
+    let journal = fs::read_to_string(run_dir(run).join("journal.jsonl")).expect("the run has a journal");
     let lines: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
     let mut intents = lines.iter().filter(|line| line["effect"]["kind"] == "process" && line["effect"]["node"] == node);
     let last = intents.next_back().expect("the machine was started");

@@ -3,5 +3,5 @@
 mod host;
 mod victim;
 
-pub use host::{Host, Vmm, on_path, vmm_of};
+pub use host::{Host, Vmm, on_path, run_dir, vmm_of};
 pub use victim::{Ended, Running, Victim};

@@ -1,6 +1,7 @@
 //! Power: machines that are switched off and on, that do it themselves, that join and leave.
 
 use vmtest::{Kind, State, prelude::*};
+use vmtest_tests::run_dir;
 
 const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
 
@@ -156,9 +157,7 @@ mod real {
     async fn a_machine_that_cannot_be_started_stays_off(node: Node, cluster: Cluster) -> Result {
         node.kill().await?;
         // What a full disk would do: the guest's facts cannot be written.
-        let runs = std::env::var("VMTEST_RUN").or_else(|_| std::env::var("XDG_RUNTIME_DIR").map(|dir| dir + "/vmtest"));
-        let runs = runs.unwrap_or_else(|_| format!("/tmp/vmtest-{}", nix::unistd::geteuid()));
-        let initramfs = format!("{runs}/{}/node/initramfs", cluster.id());
+        let initramfs = run_dir(cluster.id()).join("node/initramfs");
         std::fs::remove_file(&initramfs)?;
         std::fs::create_dir(&initramfs)?;
         let error = node.start().await.expect_err("it cannot be started");

@@ -19,6 +19,7 @@ mod harness {
             Image(&'static str),
             Cpus(u32),
             Memory(u64),
+            Disk(u64),
             Fixture { dir: &'static str, at: Option<&'static str>, label: Option<&'static str> },
             Timeout(u64),
             KernelArgs(&'static str),

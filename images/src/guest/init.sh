@@ -44,9 +44,9 @@ while read -r mac address gateway address6; do
 done </etc/vmtest/interfaces
 echo "vmtest: network up"
 
-while read -r label at; do
+while read -r label at access; do
     device=$(findfs "LABEL=$label") || failed "there is no disk with the label $label"
-    mkdir -p "$at" && mount -t ext4 -o ro "$device" "$at" || failed "cannot mount $label at $at"
+    mkdir -p "$at" && mount -t ext4 -o "$access" "$device" "$at" || failed "cannot mount $label at $at"
 done </etc/vmtest/mounts
 echo "vmtest: disks mounted"
 

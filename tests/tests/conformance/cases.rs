@@ -17,7 +17,7 @@ use vmtest::{
     plan::Capabilities,
     prelude::*,
 };
-use vmtest_tests::vmm_of;
+use vmtest_tests::{run_dir, vmm_of};
 
 use crate::Case;
 
@@ -40,6 +40,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "a_pause_is_silence", needs: all, run: |on| run(on, &["node", "peer"], pauses) },
     Case { name: "a_reboot_is_a_new_boot", needs: all, run: |on| run(on, &["node"], reboots) },
     Case { name: "a_restart_keeps_what_is_planned", needs: all, run: |on| run(on, &["node", "peer"], restarts) },
+    Case { name: "a_scratch_disk_outlives_a_power_cut", needs: all, run: scratch },
     Case { name: "a_crash_is_seen_at_once", needs: all, run: |on| run(on, &["node"], crashes) },
     Case { name: "a_console_is_complete", needs: all, run: |on| run(on, &["node"], console) },
     Case { name: "a_disk_cannot_be_written", needs: all, run: disks },
@@ -184,6 +185,35 @@ async fn restarts(cluster: Cluster) -> Result {
     assert_eq!(node.sh(identity).await?.stdout(), before);
     assert!(!node.sh("test -e /in-memory").unchecked().await?.success());
     peer.sh("ping -c 1 -W 5 node").await?;
+    Ok(())
+}
+
+fn scratch(backend: &str) -> Result {
+    let nodes = ["node", "peer"].map(|name| NodeSpec::new(name).disk(64 << 20));
+    let builder = nodes.into_iter().fold(Cluster::builder().backend(backend), |builder, node| builder.node(node));
+    let place = Arc::new(Mutex::new(PathBuf::new()));
+    let told = place.clone();
+    builder.run(async move |cluster: Cluster| {
+        let (node, peer) = (cluster.node("node")?, cluster.node("peer")?);
+        *crate::lock(&told) = fs::canonicalize(run_dir(cluster.id()).join("node/scratch"))?;
+        assert_eq!(node.sh("ls -A /scratch | grep -v lost+found").unchecked().await?.stdout(), "");
+        node.sh("echo kept >/scratch/file; sync").await?;
+        node.kill().await?;
+        node.start().await?;
+        assert_eq!(node.sh("cat /scratch/file").await?.stdout(), "kept");
+        node.reboot().await?;
+        node.sh("echo more >>/scratch/file").await?;
+        assert_eq!(node.sh("cat /scratch/file").await?.stdout(), "kept\nmore");
+        assert!(!peer.sh("test -e /scratch/file").unchecked().await?.success(), "each has its own");
+        // Another machine of the same name has another disk.
+        node.shutdown().await?;
+        cluster.remove(&node).await?;
+        let again = cluster.add(NodeSpec::new("node").disk(64 << 20)).await?;
+        assert!(!again.sh("test -e /scratch/file").unchecked().await?.success());
+        Ok::<_, Failure>(())
+    })?;
+    let place = crate::lock(&place);
+    assert!(place.parent().is_some_and(|run| run.is_absolute() && !run.exists()), "{} is left", place.display());
     Ok(())
 }
 

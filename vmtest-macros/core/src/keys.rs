@@ -64,6 +64,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "image", places: ANYWHERE, form: Form::Text(Setting::Image), example: r#"image = "micro""# },
     Key { name: "cpus", places: ANYWHERE, form: Form::Count(Setting::Cpus), example: "cpus = 2" },
     Key { name: "memory", places: ANYWHERE, form: Form::Size(Setting::Memory), example: r#"memory = "512MiB""# },
+    Key { name: "disk", places: ANYWHERE, form: Form::Size(Setting::Disk), example: r#"disk = "8GiB""# },
     Key { name: "fixture", places: ANYWHERE, form: Form::Fixture, example: r#"fixture("tests/data", at = "/srv")"# },
     Key {
         name: "kernel_args",

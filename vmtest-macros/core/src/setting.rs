@@ -10,6 +10,8 @@ pub(crate) enum Setting {
     Cpus(u32),
     /// In bytes.
     Memory(u64),
+    /// In bytes.
+    Disk(u64),
     Fixture(Fixture),
     /// In milliseconds.
     Timeout(u64),
@@ -36,6 +38,7 @@ impl Setting {
             Self::Image(name) => quote!(Image(#name)),
             Self::Cpus(count) => quote!(Cpus(#count)),
             Self::Memory(bytes) => quote!(Memory(#bytes)),
+            Self::Disk(bytes) => quote!(Disk(#bytes)),
             Self::Fixture(fixture) => {
                 let Fixture { dir, at, label } = fixture;
                 let (at, label) = (option(at.as_ref()), option(label.as_ref()));

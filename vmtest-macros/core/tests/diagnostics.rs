@@ -49,10 +49,13 @@ fn on_function(item: &str, expected: &str) {
 fn unknown_key() {
     on_test(
         "memroy = \"1GiB\"",
-        "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `cpus`, `memory`, `fixture`, \
+        "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, \
          `kernel_args`, `nodes`, `timeout`, `backend`, `allow`, `crate`",
     );
-    on_node("colour = 3", "unknown key `colour`\na node takes `image`, `cpus`, `memory`, `fixture`, `kernel_args`");
+    on_node(
+        "colour = 3",
+        "unknown key `colour`\na node takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`",
+    );
     on_test(
         "fixture(\"d\", lable = \"x\")",
         "unknown key `lable`, did you mean `label`?\na fixture takes `at`, `label`",
@@ -288,7 +291,7 @@ fn all_problems_are_reported_at_once() {
             "nothing stands before this comma",
             "`memory` needs a value: write `memory = \"512MiB\"`",
             "`cpus` takes a whole number, at least 1: write `cpus = 2`",
-            "unknown key `weather`\nthe test takes `image`, `cpus`, `memory`, `fixture`, `kernel_args`, `nodes`, \
+            "unknown key `weather`\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`, `nodes`, \
              `timeout`, `backend`, `allow`, `crate`",
             "a test is asynchronous: write `async fn boots`",
             "a test cannot be generic: nobody is there to choose the types",

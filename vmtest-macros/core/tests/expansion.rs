@@ -317,6 +317,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn cpus() {}
                 ///memory = "512MiB"
                 pub fn memory() {}
+                ///disk = "8GiB"
+                pub fn disk() {}
                 ///fixture("tests/data", at = "/srv")
                 pub fn fixture() {}
                 ///kernel_args = "quota=off"
@@ -339,6 +341,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn cpus() {}
                 ///memory = "512MiB"
                 pub fn memory() {}
+                ///disk = "8GiB"
+                pub fn disk() {}
                 ///fixture("tests/data", at = "/srv")
                 pub fn fixture() {}
                 ///kernel_args = "quota=off"

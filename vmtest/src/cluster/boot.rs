@@ -1,6 +1,6 @@
 //! Starting one machine, following it to its end, and starting it again.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{fs, io, os::unix::fs::symlink, path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
@@ -16,6 +16,7 @@ use crate::{
     guest,
     host::{Effect, Process},
     hypervisor,
+    plan::SCRATCH,
 };
 
 /// Starts the machine's VMM and waits until it answers.
@@ -58,6 +59,7 @@ async fn launch(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
         made.map_err(|e| cannot_write(&member.dir, e))?;
         run.journal.done(folder, None)?;
     }
+    make_scratch(run, member)?;
     // At each start, because other machines may have come and gone. A few milliseconds, so it may block the engine; on
     // another thread it could not be stopped by a teardown.
     let config = guest::config(&member.plan, &run.plan.network, &run.hosts(), &run.keys);
@@ -73,6 +75,26 @@ async fn launch(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
     member.set_process(process.clone(), id);
     run.spawn(attend(run.clone(), member.clone(), process, intent, member.boot()));
     Ok(())
+}
+
+/// Makes the folder of the machine's scratch disk, if it has one, at its first boot.
+fn make_scratch(run: &Run, member: &Member) -> Result<(), Error> {
+    // Not by its name, which a machine that has left may have had before.
+    let path = run.scratch.join(member.plan.index.to_string());
+    if member.plan.scratch.is_none() || path.exists() {
+        return Ok(());
+    }
+    let scratch = run.journal.intent(Effect::Scratch { path: path.clone() })?;
+    let link = member.dir.join(SCRATCH);
+    let make = || {
+        fs::create_dir_all(&path)?;
+        match fs::remove_file(&link) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => symlink(&path, &link),
+        }
+    };
+    make().map_err(|e| cannot_write(&path, e))?;
+    run.journal.done(scratch, None)
 }
 
 /// Follows a VMM to its end, and decides what that means. Boxed, because the next boot is followed in the same way.

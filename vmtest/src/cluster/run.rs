@@ -53,6 +53,8 @@ pub(crate) struct Run {
     /// Everything that is done, to be stopped before anything is removed.
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) links: OnceCell<Links>,
+    /// Where the scratch disks of this run are.
+    pub(crate) scratch: PathBuf,
     pub(crate) started: Instant,
     pub(crate) observer: Option<Observer>,
 }

@@ -15,6 +15,7 @@ use crate::{
     evidence::Event,
     host::{Effect, Entry, Journal, Process, ProcessId, RunDir},
     net::Links,
+    plan::SCRATCH,
 };
 
 /// A killed VMM is gone in under 20 ms; one that is not after this is stuck in the kernel.
@@ -90,6 +91,7 @@ async fn undo(entry: &Entry, journal: &Journal, dir: &Path, links: Option<&Links
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(format!("{}: {e}", dir.join(name).display())),
             _ => Ok(()),
         },
+        (Effect::Scratch { path }, _) => remove_scratch(path, dir),
         (Effect::Link { name }, _) => match links {
             Some(links) => links.remove(name).await.map_err(|e| e.to_string()),
             // The owner is gone, and with it and its VMMs the namespace that held the link.
@@ -97,6 +99,24 @@ async fn undo(entry: &Entry, journal: &Journal, dir: &Path, links: Option<&Links
         },
     };
     result.and_then(|()| journal.released(entry.id).map_err(|e| e.to_string())).err()
+}
+
+/// Removes the folder of a scratch disk, and that of the run above it with the last. Whose it is, is in its path.
+fn remove_scratch(path: &Path, run: &Path) -> Result<(), String> {
+    let of_run = path.parent().filter(|parent| parent.file_name() == run.file_name());
+    let Some(of_run) = of_run.filter(|parent| parent.parent().is_some_and(|above| above.ends_with(SCRATCH))) else {
+        return Err(format!("{}: no scratch disk of this run", path.display()));
+    };
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(format!("{}: {e}", path.display())),
+        _ => {}
+    }
+    match std::fs::remove_dir(of_run) {
+        Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Err(format!("{}: {e}", of_run.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn end(id: &ProcessId) -> Result<(), String> {
@@ -135,12 +155,13 @@ async fn leaked_links(run: &Run) -> Vec<String> {
 mod tests {
     use std::process::Command;
 
+    use tempfile::TempDir;
     use tracing_test::traced_test;
 
     use super::*;
 
     /// A run as a killed owner leaves it: a journal, a folder, and a process that should have died.
-    fn abandoned_run(root: &Path, process: &ProcessId) {
+    fn abandoned_run(root: &Path, process: &ProcessId) -> TempDir {
         let dir = RunDir::create(root).unwrap();
         let journal = Journal::create(dir.path(), "killed").unwrap();
         let link = journal.intent(Effect::Link { name: "br0".into() }).unwrap();
@@ -150,6 +171,27 @@ mod tests {
         let id = journal.intent(Effect::Process { node: "node".into() }).unwrap();
         journal.done(id, Some(process.clone())).unwrap();
         journal.intent(Effect::Process { node: "other".into() }).unwrap();
+        let cache = tempfile::tempdir().unwrap();
+        let scratch = cache.path().join(SCRATCH).join(dir.id()).join("0");
+        journal.intent(Effect::Scratch { path: scratch.clone() }).unwrap();
+        std::fs::create_dir_all(&scratch).unwrap();
+        std::fs::write(scratch.join("disk.ext4"), "").unwrap();
+        cache
+    }
+
+    #[test]
+    fn only_what_is_named_after_the_run_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let run = root.path().join("1234");
+        for other in ["scratch/5678/node", "1234/node", "scratch/1234/node/deeper"] {
+            let path = root.path().join(other);
+            std::fs::create_dir_all(&path).unwrap();
+            assert!(remove_scratch(&path, &run).unwrap_err().contains("no scratch disk of this run"), "{other}");
+            assert!(path.exists());
+        }
+        remove_scratch(&root.path().join("scratch/1234/node"), &run).unwrap();
+        assert!(!root.path().join("scratch/1234").exists());
+        remove_scratch(&root.path().join("scratch/1234/node"), &run).unwrap();
     }
 
     #[tokio::test]
@@ -158,10 +200,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
         let id = ProcessId::of(sleeper.id().cast_signed()).unwrap();
-        abandoned_run(root.path(), &id);
+        let cache = abandoned_run(root.path(), &id);
         assert_eq!(reconcile(root.path()).await.unwrap(), Vec::<String>::new());
         assert!(sleeper.wait().is_err(), "reconcile has ended the child and waited for it");
         assert!(RunDir::abandoned(root.path()).unwrap().is_empty());
+        assert_eq!(std::fs::read_dir(cache.path().join(SCRATCH)).unwrap().count(), 0);
         assert!(logs_contain("whose owner was killed"));
         assert_eq!(reconcile(root.path()).await.unwrap(), Vec::<String>::new(), "a second time changes nothing");
     }

@@ -18,6 +18,10 @@ pub(crate) fn config(node: &NodePlan, network: &NetworkPlan, hosts: &[(String, S
         hosts: hosts.to_vec(),
         authorized_key: keys.authorized_key(),
         host_key: HostKey { private: keys.host_seed(), public: keys.host_public() },
-        mounts: node.disks.iter().map(|disk| Mount { label: disk.label.clone(), at: disk.at.clone() }).collect(),
+        mounts: node
+            .disks
+            .iter()
+            .map(|disk| Mount { label: disk.label.clone(), at: disk.at.clone(), read_only: disk.read_only })
+            .collect(),
     }
 }

@@ -46,6 +46,8 @@ pub enum Setting {
     Cpus(u32),
     /// `memory = ".."`, in bytes.
     Memory(u64),
+    /// `disk = ".."`, in bytes.
+    Disk(u64),
     /// `fixture("dir", at = "..", label = "..")`
     Fixture {
         /// The directory.
@@ -126,6 +128,7 @@ pub(super) fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
             Setting::Image(name) => to.image = Some(name.to_owned()),
             Setting::Cpus(n) => to.cpus = Some(n),
             Setting::Memory(bytes) => to.memory = Some(bytes),
+            Setting::Disk(bytes) => to.disk = Some(bytes),
             Setting::KernelArgs(args) => to.kernel_args = Some(args.to_owned()),
             Setting::Fixture { dir, at, label } => to.fixtures.push(FixtureSpec {
                 dir: dir.into(),

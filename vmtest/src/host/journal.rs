@@ -17,7 +17,7 @@ use crate::error::{Error, Kind};
 /// The file in the run directory.
 const FILE: &str = "journal.jsonl";
 /// Version of the format; a reader refuses a newer one and leaves the run alone.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Something that a run changes on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,11 @@ pub(crate) enum Effect {
     NodeDir {
         /// Its name, which is the node's.
         name: String,
+    },
+    /// A folder for a scratch disk, in the cache: disks are large, and run directories may be in memory.
+    Scratch {
+        /// Its path, `<cache>/scratch/<id of the run>/<position of the node>`.
+        path: PathBuf,
     },
     /// A VMM.
     Process {

@@ -29,10 +29,21 @@ pub(crate) struct RootPlan {
     pub(crate) hostname: String,
     /// Directories that lie over each other as the root, the topmost first; what the machine changes stays in memory.
     pub(crate) layers: Vec<String>,
-    /// Directories that are its disks, read-only, and where it finds each.
-    pub(crate) disks: Vec<(String, String)>,
+    /// Its disks.
+    pub(crate) disks: Vec<DirectoryPlan>,
     /// The file with the id of its boot.
     pub(crate) boot_id: String,
+}
+
+/// A directory that stands for a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DirectoryPlan {
+    /// Its name in the node's folder.
+    pub(crate) path: String,
+    /// Where the machine finds it.
+    pub(crate) at: String,
+    /// Whether the machine cannot write to it.
+    pub(crate) read_only: bool,
 }
 
 /// A unix socket that listens before the VMM runs, so that connecting never has to wait for the file to appear.

@@ -11,7 +11,7 @@ use std::{fmt, io, os::fd::OwnedFd, path::Path, sync::Arc};
 use futures_util::future::BoxFuture;
 use vmtest_images::GuestConfig;
 
-pub(crate) use launch::{LaunchPlan, ListeningSocket, RootPlan};
+pub(crate) use launch::{DirectoryPlan, LaunchPlan, ListeningSocket, RootPlan};
 use start::{connect_socket, start};
 
 use crate::{
@@ -45,12 +45,17 @@ pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {
     }
     /// What starting this node takes. Pure.
     fn render(&self, node: &NodePlan) -> LaunchPlan;
-    /// Writes into the node's folder what its guest reads at its start, behind the initramfs of its image. Blocks for
-    /// milliseconds.
+    /// Writes into the node's folder what its guest reads at its start, behind the initramfs of its image, and makes the
+    /// scratch disk that it does not have yet. Blocks for milliseconds.
     ///
     /// # Errors
     /// When a file cannot be written.
     fn prepare(&self, node: &NodePlan, base: &Path, dir: &Path, config: &GuestConfig) -> io::Result<()> {
+        if let (Some(bytes), Some(disk)) = (node.scratch, node.disks.last())
+            && !dir.join(&disk.path).exists()
+        {
+            vmtest_fixtures::blank(&dir.join(&disk.path), bytes, &disk.label).map_err(io::Error::other)?;
+        }
         vmtest_images::append_seed(base, &dir.join(&node.initramfs), config)
     }
     /// Carries out a launch plan: the process that is the machine, as a child of the keeper. The guest has been told what

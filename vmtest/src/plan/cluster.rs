@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, DiskPlan, Facts, NetworkPlan, NodePlan,
+    Capabilities, DiskPlan, Facts, NetworkPlan, NodePlan, SCRATCH,
     network::{MAX_NODES, ip6, node_ip, node_mac},
 };
 use crate::{
@@ -25,6 +25,11 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 const BOOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much slower a guest is under emulation: kernels boot 3 to 4 times slower than with KVM.
 const EMULATION_SCALE: f64 = 4.0;
+/// Below this ext4 has no room for its journal.
+const MIN_DISK: u64 = 16 << 20;
+/// Where a guest finds its scratch disk, and by which label; no fixture's label has a slash or is as long.
+const SCRATCH_AT: &str = "/scratch";
+const SCRATCH_LABEL: &str = "vmtest-scratch";
 /// virtio-blk disks beyond this run out of the letters that people can read in `/dev/vd?`.
 const MAX_FIXTURES: usize = 23;
 
@@ -155,7 +160,22 @@ fn plan_node(
     if fixtures.len() > MAX_FIXTURES {
         problems.spec(format!("node `{}`: {} fixtures, but a node takes {MAX_FIXTURES}", node.name, fixtures.len()));
     }
-    let disks = plan_disks(&node.name, &fixtures, facts, problems);
+    let mut disks = plan_disks(&node.name, &fixtures, facts, problems);
+    let scratch = own.disk.or(defaults.disk);
+    if let Some(bytes) = scratch {
+        if bytes < MIN_DISK {
+            let (is, least) = (bytes >> 20, MIN_DISK >> 20);
+            problems.spec(format!("node `{}`: a `disk` of {is} MiB, but it takes at least {least} MiB", node.name));
+        }
+        if disks.iter().any(|disk| disk.at == SCRATCH_AT) {
+            problems.spec(format!(
+                "node `{}`: its `disk` is mounted at `{SCRATCH_AT}`: give the fixture there another `at`",
+                node.name
+            ));
+        }
+        let path = format!("{SCRATCH}/disk.ext4");
+        disks.push(DiskPlan { path, label: SCRATCH_LABEL.into(), at: SCRATCH_AT.into(), read_only: false });
+    }
     let fake = own.fake.as_ref().or(defaults.fake.as_ref());
     if let Ok(backend) = &facts.backend {
         let Capabilities { own_kernel, faults, .. } = backend.capabilities;
@@ -194,6 +214,7 @@ fn plan_node(
         kernel: image.kernel.display().to_string(),
         initramfs: "initramfs".into(),
         cmdline,
+        scratch,
         disks,
         fake: fake.cloned(),
     };

@@ -12,4 +12,5 @@ pub(crate) use cluster::DEFAULT_IMAGE;
 pub use cluster::{Plan, plan, plan_more};
 pub use facts::{BackendFacts, Capabilities, Facts, FixtureFacts, ImageFacts};
 pub use network::NetworkPlan;
+pub(crate) use node::SCRATCH;
 pub use node::{DiskPlan, NodePlan};

@@ -31,6 +31,9 @@ pub struct NodePlan {
     pub initramfs: String,
     /// The kernel's command line.
     pub cmdline: String,
+    /// Size in bytes of the node's scratch disk, the last of its disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<u64>,
     /// Disks in the order in which the guest sees them.
     pub disks: Vec<DiskPlan>,
     /// What a fake machine does wrong and answers.
@@ -38,10 +41,13 @@ pub struct NodePlan {
     pub fake: Option<Fake>,
 }
 
+/// The folder of a node's scratch disk: a link in the node's folder.
+pub(crate) const SCRATCH: &str = "scratch";
+
 /// One disk of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskPlan {
-    /// The image, absolute.
+    /// The image, absolute; of a scratch disk, in the node's folder.
     pub path: String,
     /// Filesystem label, by which the guest mounts it.
     pub label: String,

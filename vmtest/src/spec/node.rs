@@ -24,6 +24,8 @@ pub struct NodeSettings {
     pub cpus: Option<u32>,
     /// Memory in bytes.
     pub memory: Option<u64>,
+    /// Size in bytes of an empty disk of the node's own.
+    pub disk: Option<u64>,
     /// Appended to the kernel's command line.
     pub kernel_args: Option<String>,
     /// Directories that become read-only disks; those of the test come before those of the node.
@@ -67,6 +69,14 @@ impl NodeSpec {
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.settings.memory = Some(bytes);
+        self
+    }
+
+    /// An empty disk of the node's own with this size in bytes, mounted at `/scratch`. It takes room on the host as it is
+    /// filled, keeps what was synced through `kill` and `start`, and goes with the cluster.
+    #[must_use]
+    pub fn disk(mut self, bytes: u64) -> Self {
+        self.settings.disk = Some(bytes);
         self
     }
 

@@ -69,7 +69,10 @@ fn container(plan: &LaunchPlan, dir: &Path) -> io::Result<Container> {
     let RootPlan { hostname, layers, disks, boot_id } = plan.root.as_ref().ok_or_else(missing)?;
     let sources = Sources {
         layers: layers.iter().map(|layer| open(&dir.join(layer))).collect::<io::Result<_>>()?,
-        disks: disks.iter().map(|(from, at)| Ok((open(&dir.join(from))?, at.clone()))).collect::<io::Result<_>>()?,
+        disks: disks
+            .iter()
+            .map(|disk| Ok((open(&dir.join(&disk.path))?, disk.at.clone(), disk.read_only)))
+            .collect::<io::Result<_>>()?,
         boot_id: open(&dir.join(boot_id))?,
     };
     // The name of the node's folder is the node's, that of the folder above the run's id.

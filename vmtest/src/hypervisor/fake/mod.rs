@@ -12,7 +12,17 @@ mod render;
 mod root;
 mod scripted;
 
-use std::{fs, future::pending, io, os::fd::OwnedFd, os::unix::fs::symlink, path::Path, sync::Arc};
+use std::{
+    fs,
+    future::pending,
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{lchown, symlink},
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use futures_util::future::BoxFuture;
 use once_cell::sync::OnceCell;
@@ -27,7 +37,7 @@ use super::{Hypervisor, LaunchPlan, Machine, Port, Site};
 use crate::{
     error::{Error, Kind},
     host::{ProcessId, random},
-    plan::{Capabilities, NodePlan},
+    plan::{Capabilities, NodePlan, SCRATCH},
     spec::{Call, Fake, Fault, Rung},
 };
 
@@ -63,8 +73,12 @@ impl FakeHypervisor {
         let tree = vmtest_images::tree(base, root).map_err(io::Error::other)?;
         link(&tree, &dir.join(render::TREE))?;
         for (number, disk) in node.disks.iter().enumerate() {
-            let unpacked = vmtest_fixtures::unpacked(Path::new(&disk.path), root).map_err(io::Error::other)?;
-            link(&unpacked, &dir.join(render::disk(number)))?;
+            let content = if disk.read_only {
+                vmtest_fixtures::unpacked(Path::new(&disk.path), root).map_err(io::Error::other)?
+            } else {
+                scratch(&dir.join(SCRATCH).join("content"), root)?
+            };
+            link(&content, &dir.join(render::disk(number)))?;
         }
         Ok(())
     }
@@ -159,6 +173,16 @@ fn remove_all(path: &Path) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }
+}
+
+/// A directory that stands for a scratch disk; what is in it stays from boot to boot.
+fn scratch(path: &Path, root: u32) -> io::Result<PathBuf> {
+    match fs::create_dir(path) {
+        Ok(()) => lchown(path, Some(root), Some(root))?,
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(e),
+    }
+    fs::canonicalize(path)
 }
 
 fn link(to: &Path, at: &Path) -> io::Result<()> {

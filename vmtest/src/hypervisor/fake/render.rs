@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::INIT_AT;
 use crate::{
-    hypervisor::{CONSOLE, LaunchPlan, RootPlan},
+    hypervisor::{CONSOLE, DirectoryPlan, LaunchPlan, RootPlan},
     plan::NodePlan,
     spec::{Fake, Fault},
 };
@@ -35,7 +35,14 @@ pub(super) fn render(node: &NodePlan) -> LaunchPlan {
         root: (!node.fake.as_ref().is_some_and(Fake::is_scripted)).then(|| RootPlan {
             hostname: node.name.clone(),
             layers: vec![SEED.into(), TREE.into()],
-            disks: (0..).zip(&node.disks).map(|(number, plan)| (disk(number), plan.at.clone())).collect(),
+            disks: (0..)
+                .zip(&node.disks)
+                .map(|(number, plan)| DirectoryPlan {
+                    path: disk(number),
+                    at: plan.at.clone(),
+                    read_only: plan.read_only,
+                })
+                .collect(),
             boot_id: BOOT_ID.into(),
         }),
     }

@@ -27,8 +27,8 @@ const SHARED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 pub(super) struct Sources {
     /// The directories that lie over each other as the machine's root; the topmost first.
     pub(super) layers: Vec<OwnedFd>,
-    /// The content of its disks, and where each is mounted.
-    pub(super) disks: Vec<(OwnedFd, String)>,
+    /// The content of its disks, where each is mounted, and whether it is read-only.
+    pub(super) disks: Vec<(OwnedFd, String, bool)>,
     /// A file with the boot's own id.
     pub(super) boot_id: OwnedFd,
 }
@@ -44,8 +44,9 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
 pub(super) fn steps(sources: Sources, hostname: &str, label: &str) -> io::Result<Vec<Step>> {
     let at = |path: &str| text(path.trim_start_matches('/'));
     let directory = |path: &str| Ok::<_, io::Error>(Step::Directory { at: at(path)?, mode: 0o755 });
-    let attach = |tree: OwnedFd, path: &str| {
-        let flags = MountFlags::RDONLY | SHARED | kept_flags(&tree)?;
+    let attach = |tree: OwnedFd, path: &str, read_only: bool| {
+        let access = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+        let flags = access | SHARED | kept_flags(&tree)?;
         Ok::<_, io::Error>(Step::Attach { tree, at: at(path)?, flags })
     };
     let mount = |kind: &str, path: &str, flags, options: &str| {
@@ -63,7 +64,7 @@ pub(super) fn steps(sources: Sources, hostname: &str, label: &str) -> io::Result
     let mut lower = Vec::new();
     for (number, layer) in sources.layers.into_iter().enumerate() {
         let name = format!("lower{number}");
-        steps.extend([directory(&name)?, attach(layer, &name)?]);
+        steps.extend([directory(&name)?, attach(layer, &name, true)?]);
         lower.push(format!("{STAGE}/{name}"));
     }
     let lower = lower.join(":");
@@ -95,14 +96,14 @@ pub(super) fn steps(sources: Sources, hostname: &str, label: &str) -> io::Result
         mount("tmpfs", "tmp", SHARED, "mode=1777")?,
         // Not the console's own file, which whoever writes to `/dev/console` would begin anew.
         Step::Pipe { at: text("dev/console")?, mode: 0o600 },
-        attach(sources.boot_id, "proc/sys/kernel/random/boot_id")?,
+        attach(sources.boot_id, "proc/sys/kernel/random/boot_id", true)?,
     ]);
-    for (disk, place) in sources.disks {
+    for (disk, place, read_only) in sources.disks {
         let parents = place.trim_matches('/').match_indices('/').map(|(end, _)| &place.trim_matches('/')[..end]);
         for parent in parents.chain([place.as_str()]) {
             steps.push(directory(parent)?);
         }
-        steps.push(attach(disk, &place)?);
+        steps.push(attach(disk, &place, read_only)?);
     }
     steps.extend([Step::HostName(text(hostname)?), Step::BecomeRoot]);
     Ok(steps)

@@ -94,6 +94,7 @@ mod tests {
             initramfs: "initramfs".into(),
             cmdline: "console=ttyS0 panic=-1".into(),
             fake: None,
+            scratch: None,
             disks: vec![DiskPlan { path: "/a,b.ext4".into(), label: "l".into(), at: "/srv".into(), read_only: true }],
         };
         let plan = render(&node, "/usr/bin/qemu-system-x86_64", Accelerator::Tcg);

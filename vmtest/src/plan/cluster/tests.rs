@@ -136,3 +136,26 @@ fn two_fixtures_at_one_place_are_refused() {
     let error = plan(&spec, &facts()).unwrap_err().to_string();
     assert!(error.contains("two fixtures at `/fixtures/schema`"), "{error}");
 }
+
+#[test]
+fn a_scratch_disk_is_the_last_and_has_its_place() {
+    let mut spec = ClusterSpec::new("t");
+    spec.defaults.disk = Some(1 << 30);
+    spec.nodes = vec![NodeSpec::new("a"), NodeSpec::new("b").disk(32 << 20)];
+    spec.nodes[0].settings.fixtures.push(schema());
+    let nodes = plan(&spec, &facts()).unwrap().nodes;
+    assert_eq!([nodes[0].scratch, nodes[1].scratch], [Some(1 << 30), Some(32 << 20)]);
+    let last = nodes[0].disks.last().unwrap();
+    assert_eq!((last.path.as_str(), last.at.as_str(), last.read_only), ("scratch/disk.ext4", "/scratch", false));
+
+    spec.nodes[1] = NodeSpec::new("b").disk(1 << 20);
+    spec.nodes[0].settings.fixtures[0].at = Some("/scratch".into());
+    let mut facts = facts();
+    facts.fixtures[0].0.at = Some("/scratch".into());
+    let error = plan(&spec, &facts).unwrap_err().to_string();
+    for said in
+        ["node `a`: its `disk` is mounted at `/scratch`", "node `b`: a `disk` of 1 MiB, but it takes at least 16"]
+    {
+        assert!(error.contains(said), "{error}");
+    }
+}
