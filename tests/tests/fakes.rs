@@ -214,6 +214,19 @@ async fn every_call_can_be_refused(cluster: Cluster) -> Result {
 mod victims {
     use super::*;
 
+    #[vm_test(backend = "fake")]
+    #[ignore = "run by where_namespaces_are_forbidden_a_machine_can_be_scripted"]
+    async fn scripted(cluster: Cluster) -> Result {
+        let fake = Fake::new().on("uname", Reply::stdout("scripted"));
+        let node = cluster.add(NodeSpec::new("node").fake(fake)).await?;
+        assert_eq!(node.sh("uname").await?.stdout(), "scripted");
+        Ok(())
+    }
+
+    #[vm_test(backend = "fake")]
+    #[ignore = "run by where_namespaces_are_forbidden_a_machine_can_be_scripted"]
+    async fn isolated(_node: Node) {}
+
     #[rstest]
     #[case::guest("the guest itself", &[])]
     #[case::vmm("its VMM", &[Fault::IgnoresShutdown])]
@@ -250,6 +263,18 @@ fn a_shutdown_goes_down_its_own_ladder(
     // With a twentieth of the patience that a real guest needs.
     let victim = Victim::new(&format!("shut_down_by::{by}")).env("VMTEST_TIMEOUT_SCALE", "0.05");
     victim.run().assert_passed().assert_nothing_left();
+}
+
+/// Runs the rest as the root of a user namespace that may have no other.
+const NO_OTHER_NAMESPACE: &[&str] =
+    &["unshare", "-U", "-r", "sh", "-c", "echo 0 >/proc/sys/user/max_user_namespaces; exec \"$@\"", "sh"];
+
+#[test]
+fn where_namespaces_are_forbidden_a_machine_can_be_scripted() {
+    Victim::within(NO_OTHER_NAMESPACE, "scripted").run().assert_passed().assert_nothing_left();
+    let said =
+        ["node `node`: this host allows no namespaces, of which fake machines are made", "give the machine replies"];
+    Victim::within(NO_OTHER_NAMESPACE, "isolated").run().assert_failed_with(&said).assert_nothing_left();
 }
 
 #[vm_test(backend = "fake")]
