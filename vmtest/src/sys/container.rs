@@ -21,6 +21,7 @@ use rustix::{
     system::sethostname,
     thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
+use tokio::{io::AsyncReadExt, net::unix::pipe};
 
 /// Everything of a host that a machine could otherwise reach.
 const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
@@ -88,18 +89,19 @@ pub(crate) struct Contained {
 }
 
 impl Contained {
-    /// Lets the process carry out its steps and become the program; returns when it has, within milliseconds. By now its
-    /// ids must have been mapped.
+    /// Lets the process carry out its steps and become the program; resolves when it has, within milliseconds. By now its
+    /// ids must have been mapped. Dropped, it may leave the process running.
     ///
     /// # Errors
     /// Which step failed, and why.
-    pub(crate) fn release(mut self) -> io::Result<()> {
+    pub(crate) async fn release(mut self) -> io::Result<()> {
+        let mut reports = pipe::Receiver::from_owned_fd(self.report.into())?;
         self.gate.write_all(&[1])?;
         let mut report = [0; 8];
-        match self.report.read_exact(&mut report) {
+        match reports.read_exact(&mut report).await {
             // Closed by exec.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            read => read?,
+            read => drop(read?),
         }
         let [step, errno] = [&report[..4], &report[4..]].map(|bytes| bytes.try_into().map(u32::from_ne_bytes));
         let why = io::Error::from_raw_os_error(errno.map_or(libc::EIO, u32::cast_signed));

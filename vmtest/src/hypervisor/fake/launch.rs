@@ -38,7 +38,7 @@ pub(super) async fn launch(plan: &LaunchPlan, site: &Site<'_>, owner: Owner) -> 
     // The end that a machine before this one left, where its own end was not seen.
     site.links.remove(&site.node.tap).await?;
     site.links.add_veth(site.network, site.node, contained.pid).await?;
-    contained.release().map_err(failed)?;
+    contained.release().await.map_err(failed)?;
     Ok((pidfd, id))
 }
 
