@@ -264,6 +264,7 @@ fn disks(backend: &str) -> Result {
             "echo x >/srv/tree/hello.txt",
             "rm -rf /srv/tree/sub",
             "mount -o remount,rw /srv/tree",
+            "mount -o remount,bind,rw /srv/tree && touch /srv/tree/new",
             "umount /srv/tree && touch /srv/tree/new && mount /srv/tree",
         ] {
             assert!(!node.sh(attempt).unchecked().await?.success(), "{attempt}");

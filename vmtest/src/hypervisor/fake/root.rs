@@ -67,6 +67,20 @@ pub(super) fn steps(sources: Sources, hostname: &str, label: &str) -> io::Result
         steps.extend([directory(&name)?, attach(layer, &name, true)?]);
         lower.push(format!("{STAGE}/{name}"));
     }
+    // Shown by an overlay that has nothing to write to, which the machine's root cannot mount writable again; a mount it
+    // could, and all machines share what is in it.
+    steps.push(directory("empty")?);
+    let mut overlays = Vec::new();
+    let mut scratches = Vec::new();
+    for (number, (disk, place, read_only)) in sources.disks.into_iter().enumerate() {
+        if read_only {
+            let name = format!("disk{number}");
+            steps.extend([directory(&name)?, attach(disk, &name, true)?]);
+            overlays.push((format!("lowerdir={STAGE}/{name}:{STAGE}/empty,userxattr"), place));
+        } else {
+            scratches.push((disk, place));
+        }
+    }
     let lower = lower.join(":");
     let options = format!("lowerdir={lower},upperdir={STAGE}/upper,workdir={STAGE}/work,userxattr");
     steps.extend([mount("overlay", "root", SHARED, &options)?, Step::Enter(text("root")?)]);
@@ -98,12 +112,18 @@ pub(super) fn steps(sources: Sources, hostname: &str, label: &str) -> io::Result
         Step::Pipe { at: text("dev/console")?, mode: 0o600 },
         attach(sources.boot_id, "proc/sys/kernel/random/boot_id", true)?,
     ]);
-    for (disk, place, read_only) in sources.disks {
-        let parents = place.trim_matches('/').match_indices('/').map(|(end, _)| &place.trim_matches('/')[..end]);
-        for parent in parents.chain([place.as_str()]) {
-            steps.push(directory(parent)?);
-        }
-        steps.push(attach(disk, &place, read_only)?);
+    let parents = |place: &str| {
+        let place = place.trim_matches('/');
+        let ends = place.match_indices('/').map(|(end, _)| end).chain([place.len()]);
+        ends.map(|end| directory(&place[..end])).collect::<io::Result<Vec<_>>>()
+    };
+    for (options, place) in overlays {
+        steps.extend(parents(&place)?);
+        steps.push(mount("overlay", place.trim_start_matches('/'), SHARED | MountFlags::RDONLY, &options)?);
+    }
+    for (disk, place) in scratches {
+        steps.extend(parents(&place)?);
+        steps.push(attach(disk, &place, false)?);
     }
     steps.extend([Step::HostName(text(hostname)?), Step::BecomeRoot]);
     Ok(steps)
