@@ -227,6 +227,14 @@ mod victims {
     #[ignore = "run by where_namespaces_are_forbidden_a_machine_can_be_scripted"]
     async fn isolated(_node: Node) {}
 
+    #[test]
+    #[ignore = "run by no_machine_has_the_root_of_the_host"]
+    fn refused_to_root() {
+        let builder = Cluster::builder().backend("fake").node(NodeSpec::new("node"));
+        let failure = builder.run(async |_| ()).expect_err("it is refused").to_string();
+        assert!(failure.contains("root in a machine would be root of the host"), "{failure}");
+    }
+
     #[rstest]
     #[case::guest("the guest itself", &[])]
     #[case::vmm("its VMM", &[Fault::IgnoresShutdown])]
@@ -246,6 +254,12 @@ mod victims {
         node.sh("true").await?;
         Ok(())
     }
+}
+
+#[test]
+fn no_machine_has_the_root_of_the_host() {
+    let victim = Victim::within(&["setpriv", "--inh-caps=-setuid", "--bounding-set=-setuid"], "refused_to_root");
+    victim.run().assert_passed().assert_nothing_left();
 }
 
 #[rstest]

@@ -57,7 +57,7 @@ impl FakeHypervisor {
     pub(super) fn find() -> Self {
         static TRIED: OnceCell<Result<Owner, String>> = OnceCell::new();
         let tried = TRIED.get_or_init(|| {
-            let owner = Owner::of_this_process();
+            let owner = Owner::of_this_process().map_err(|e| e.to_string())?;
             launch::try_namespaces(owner).map(|()| owner).map_err(|e| e.to_string())
         });
         Self { owner: tried.as_ref().copied().map_err(String::as_str) }

@@ -1,6 +1,6 @@
 //! Who is root in a fake machine, as this host knows it.
 
-use std::{fs, io};
+use std::{fs, io, os::unix::fs::MetadataExt};
 
 use rustix::process::{getegid, geteuid};
 
@@ -22,10 +22,17 @@ pub(super) struct Owner {
 
 impl Owner {
     /// The ids that this process can give.
-    pub(super) fn of_this_process() -> Self {
+    ///
+    /// # Errors
+    /// When a machine's root would be that of the host: its settings ask for no capability, only for who owns them.
+    pub(super) fn of_this_process() -> io::Result<Self> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let maps = ["/proc/self/uid_map", "/proc/self/gid_map"].map(read);
-        Self::choose(&read("/proc/self/status"), maps.each_ref().map(String::as_str))
+        let owner = Self::choose(&read("/proc/self/status"), maps.each_ref().map(String::as_str));
+        if fs::metadata("/proc/sys/kernel")?.uid() == owner.uid {
+            return Err(io::Error::other("without CAP_SETUID, root in a machine would be root of the host"));
+        }
+        Ok(owner)
     }
 
     fn choose(status: &str, maps: [&str; 2]) -> Self {
