@@ -291,6 +291,13 @@ fn where_namespaces_are_forbidden_a_machine_can_be_scripted() {
     Victim::within(NO_OTHER_NAMESPACE, "isolated").run().assert_failed_with(&said).assert_nothing_left();
 }
 
+#[test]
+fn a_machine_hears_signals_that_the_test_ignores() {
+    let deaf = "trap '' HUP USR1 USR2 ALRM VTALRM TERM; exec \"$@\"";
+    let victim = Victim::within(&["sh", "-c", deaf, "sh"], "shut_down_by::case_1_guest");
+    victim.env("VMTEST_TIMEOUT_SCALE", "0.05").run().assert_passed().assert_nothing_left();
+}
+
 #[vm_test(backend = "fake")]
 async fn a_crash_ends_what_waits_for_the_machine(cluster: Cluster) -> Result {
     let fake = Fake::new().fault(Fault::Crashes(Duration::from_millis(300)));

@@ -157,10 +157,7 @@ pub(crate) fn spawn_idle() -> io::Result<(OwnedFd, i32)> {
     let closed = gaps(&kept);
     let life = || {
         // Every signal ends it, whatever the parent does with it.
-        for signal in 1..=libc::SIGSYS {
-            // SAFETY: changes this process alone, which has one thread.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
+        default_signals();
         let ready = || rustix::io::write(&write_report, &[1]).is_ok();
         if die_with_parent(&closed, &gate).is_ok() && setsid().is_ok() && ready() {
             loop {
@@ -217,6 +214,14 @@ fn die_with_parent(closed: &[(u32, u32)], gate: &io::PipeReader) -> Result<(), E
     check_parent(gate)
 }
 
+/// In the child: every signal does again what it does by default, but for two that belong to the C library.
+fn default_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: changes this process alone, which has one thread.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 /// The parent may have died before the signal was asked for; then nobody would send it.
 fn check_parent(gate: &io::PipeReader) -> Result<(), Errno> {
     let mut gate = [PollFd::new(gate, PollFlags::empty())];
@@ -247,14 +252,14 @@ impl Prepared<'_> {
             }
         }
         umask(Mode::WGRP | Mode::WOTH);
+        // What this process ignores, the program would ignore too, and a shell could not even trap it.
+        default_signals();
         // SAFETY: both arrays end with a null pointer and point to strings that live as long as `self`; the signal calls
         // change this process alone, which has one thread.
         unsafe {
             let mut none = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-            // The one that the runtime of Rust ignores, and an ignored signal stays ignored.
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             libc::execve(self.container.program.as_ptr(), self.args.as_ptr(), self.env.as_ptr());
         }
         (NO_STEP, Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
