@@ -222,6 +222,21 @@ fn default_signals() {
     }
 }
 
+/// In the child: leaves the session keyring of the parent, whose keys a new user namespace hides and does not take away.
+/// Before the change of ids, so that it counts as one of the parent's, who may have more.
+fn leave_keyring() -> Result<(), Errno> {
+    let no_name: *const libc::c_char = ptr::null();
+    // SAFETY: changes the credentials of this process alone; without a name nothing is read.
+    if unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, no_name) } >= 0 {
+        return Ok(());
+    }
+    match Errno::from_io_error(&io::Error::last_os_error()) {
+        // A kernel without keys, and a host that lets nobody have any.
+        Some(Errno::NOSYS | Errno::PERM | Errno::ACCESS) => Ok(()),
+        why => Err(why.unwrap_or(Errno::IO)),
+    }
+}
+
 /// The parent may have died before the signal was asked for; then nobody would send it.
 fn check_parent(gate: &io::PipeReader) -> Result<(), Errno> {
     let mut gate = [PollFd::new(gate, PollFlags::empty())];
@@ -274,6 +289,7 @@ impl Prepared<'_> {
         rustix::stdio::dup2_stdin(&self.container.stdin)?;
         rustix::stdio::dup2_stdout(&self.container.output)?;
         rustix::stdio::dup2_stderr(&self.container.output)?;
+        leave_keyring()?;
         // A namespace with one mapped id takes no list of groups, and then there are none to drop.
         match set_thread_groups(&[]) {
             Err(Errno::PERM) | Ok(()) => {}
@@ -348,11 +364,42 @@ fn gaps(kept: &[RawFd]) -> Vec<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+
     use super::*;
 
     #[test]
     fn what_is_not_kept_is_closed() {
         assert_eq!(gaps(&[0, 3, 4, 7]), [(5, 6), (8, u32::MAX)]);
         assert_eq!(gaps(&[]), [(3, u32::MAX)]);
+    }
+
+    /// The serial number of the calling thread's session keyring.
+    fn keyring() -> i64 {
+        // SAFETY: takes two numbers.
+        unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_GET_KEYRING_ID, libc::KEY_SPEC_SESSION_KEYRING, 0) }
+    }
+
+    #[test]
+    fn a_child_leaves_the_keys_of_its_parent() {
+        // One that is this thread's alone.
+        leave_keyring().unwrap();
+        let own = keyring();
+        let (mut reader, writer) = io::pipe().unwrap();
+        let life = || {
+            let left = leave_keyring().is_ok();
+            // Nobody else could be told if this failed.
+            _ = rustix::io::write(&writer, [i64::from(left), keyring()].map(i64::to_ne_bytes).as_flattened());
+        };
+        // SAFETY: the child makes system calls only.
+        let (pidfd, _) = unsafe { fork(0, life) }.unwrap();
+        let mut told = [0; 16];
+        reader.read_exact(&mut told).unwrap();
+        waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        let [left, keyring] = [&told[..8], &told[8..]].map(|bytes| i64::from_ne_bytes(bytes.try_into().unwrap()));
+        assert_eq!(left, 1);
+        assert!(own < 0 || keyring != own, "the child has the keyring {keyring}");
     }
 }
