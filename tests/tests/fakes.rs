@@ -104,6 +104,26 @@ async fn nothing_of_the_test_is_in_a_machine(node: Node) -> Result {
 }
 
 #[vm_test(backend = "fake")]
+async fn a_pause_stops_what_has_namespaces_of_its_own(#[node(disk = "16MiB")] node: Node, cluster: Cluster) -> Result {
+    let counted = vmtest_tests::run_dir(cluster.id()).join("node/scratch/content/counted");
+    let inner = "while :; do echo >>/scratch/counted; sleep 0.01; done";
+    let counter = node.spawn(format!("unshare -p -f sh -c '{inner}'")).await?;
+    let size = || fs::metadata(&counted).map(|file| file.len());
+    eventually("it counts", Duration::from_secs(10), || async { size().map(drop) }).await?;
+    node.pause().await?;
+    let before = size()?;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(size()?, before);
+    node.resume().await?;
+    eventually("it goes on", Duration::from_secs(10), || async {
+        if size()? > before { Ok(()) } else { Err(Failure::msg("it stands still")) }
+    })
+    .await?;
+    drop(counter);
+    Ok(())
+}
+
+#[vm_test(backend = "fake")]
 async fn a_scripted_machine_answers_and_runs_nothing(cluster: Cluster, peer: Node) -> Result {
     let fake = Fake::new()
         .on("pg_isready", Reply::stdout("accepting connections\n"))

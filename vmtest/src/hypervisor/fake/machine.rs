@@ -1,9 +1,9 @@
 //! What can be done to a fake machine from outside.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::Ipv4Addr,
-    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
@@ -94,15 +94,16 @@ impl FakeMachine {
         }
         loop {
             let mut found = false;
-            for entry in fs::read_dir("/proc")?.flatten() {
-                let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-                let Some(pid) = pid.filter(|&pid| fs::read_link(namespace_of(pid)).is_ok_and(|ns| ns == namespace))
-                else {
+            let all = processes()?;
+            for (&pid, &(state, _)) in &all {
+                // In the machine's namespace, or in one that was made inside, and then below the first process.
+                let inside = fs::read_link(namespace_of(pid)).is_ok_and(|ns| ns == namespace);
+                if matches!(state, 'T' | 'Z') || !(inside || descends(&all, pid, self.first.pid)) {
                     continue;
-                };
+                }
                 // It may have ended meanwhile.
                 let Ok(id) = ProcessId::of(pid) else { continue };
-                if !stopped.contains(&id) && !matches!(state(&entry.path()), None | Some('T' | 'Z')) {
+                if !stopped.contains(&id) {
                     send(&id, Signal::STOP)?;
                     stopped.push(id);
                     found = true;
@@ -119,7 +120,7 @@ impl Machine for FakeMachine {
     fn running(&self) -> BoxFuture<'_, Result<bool, Error>> {
         Box::pin(async {
             self.called(Call::Status).await?;
-            Ok(state(&PathBuf::from(format!("/proc/{}", self.first.pid))).is_some_and(|state| state != 'T'))
+            Ok(state(self.first.pid).is_some_and(|(state, _)| state != 'T'))
         })
     }
 
@@ -192,8 +193,28 @@ fn namespace_of(pid: i32) -> String {
     format!("/proc/{pid}/ns/pid")
 }
 
-/// The third field of `/proc/<pid>/stat`; `None` for a process that has gone.
-fn state(process: &Path) -> Option<char> {
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
-    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+/// All processes of this host, each with its state and its parent.
+fn processes() -> io::Result<BTreeMap<i32, (char, i32)>> {
+    let pids = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(pids.filter_map(|pid| Some((pid, state(pid)?))).collect())
+}
+
+/// Whether one process is below another.
+fn descends(all: &BTreeMap<i32, (char, i32)>, mut pid: i32, ancestor: i32) -> bool {
+    // Each was read at another moment, so that the parents may make a circle.
+    for _ in 0..all.len() {
+        match all.get(&pid) {
+            Some(&(_, parent)) if parent == ancestor => return true,
+            Some(&(_, parent)) => pid = parent,
+            None => return false,
+        }
+    }
+    false
+}
+
+/// The third and fourth field of `/proc/<pid>/stat`, state and parent; `None` for a process that has gone.
+fn state(pid: i32) -> Option<(char, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
