@@ -124,6 +124,20 @@ async fn a_pause_stops_what_has_namespaces_of_its_own(#[node(disk = "16MiB")] no
 }
 
 #[vm_test(backend = "fake")]
+async fn a_scripted_machine_that_ends_is_silent(cluster: Cluster, peer: Node) -> Result {
+    for fault in [Fault::Refuses(Call::Connect), Fault::Dies(Rung::VmmAlive), Fault::Dies(Rung::SshBanner)] {
+        let fake = Fake::new().on("true", Reply::default()).fault(fault);
+        cluster.add(NodeSpec::new("odd").fake(fake)).await.expect_err("it does not come up");
+    }
+    // The addresses behind that of the peer, in order.
+    for host in 12..=14 {
+        let ping = peer.sh(format!("ping -c 1 -W 1 10.77.0.{host}")).unchecked().await?;
+        assert!(!ping.success(), "10.77.0.{host} answers");
+    }
+    Ok(())
+}
+
+#[vm_test(backend = "fake")]
 async fn a_scripted_machine_answers_and_runs_nothing(cluster: Cluster, peer: Node) -> Result {
     let fake = Fake::new()
         .on("pg_isready", Reply::stdout("accepting connections\n"))

@@ -4,6 +4,7 @@
 //! server is a task of this process, under the machine's address on the cluster's bridge.
 
 use std::{
+    future::pending,
     io::{self, Write},
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -66,6 +67,7 @@ pub(super) async fn launch(
         script: Arc::new(Script::new(config, fake.clone(), id.clone())),
         faults: fake.faults,
     };
+    let (links, network, ip) = (site.links.clone(), site.network.clone(), site.node.ip);
     spawn(async move {
         select! {
             booted = boot.run() => if let Err(e) = booted {
@@ -73,6 +75,10 @@ pub(super) async fn launch(
             },
             // Whoever follows the machine reaps the process; here its end is all that counts.
             _ = watched.gone() => {}
+        }
+        // Nobody else does it for a machine that nobody has connected to.
+        if let Err(e) = links.remove_address(&network, ip).await {
+            tracing::warn!("{e}");
         }
     });
     Ok((pidfd, id))
@@ -129,15 +135,19 @@ impl Boot {
 
     /// Does what was injected for this rung, if anything.
     async fn rung(&mut self, rung: Rung) -> Result<(), Error> {
-        if self.faults.contains(&Fault::Dies(rung)) {
-            signal(&self.id, Signal::KILL)?;
-        }
-        if self.faults.contains(&Fault::Panics(rung)) {
+        let end = if self.faults.contains(&Fault::Dies(rung)) {
+            Some(Signal::KILL)
+        } else if self.faults.contains(&Fault::Panics(rung)) {
             self.print(super::answers::PANIC);
-            signal(&self.id, Signal::HUP)?;
+            Some(Signal::HUP)
+        } else {
+            None
+        };
+        if let Some(end) = end {
+            signal(&self.id, end)?;
         }
-        if self.faults.contains(&Fault::Stops(rung)) {
-            std::future::pending::<()>().await;
+        if end.is_some() || self.faults.contains(&Fault::Stops(rung)) {
+            pending::<()>().await;
         }
         Ok(())
     }
