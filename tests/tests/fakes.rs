@@ -138,6 +138,18 @@ async fn a_scripted_machine_that_ends_is_silent(cluster: Cluster, peer: Node) ->
 }
 
 #[vm_test(backend = "fake")]
+async fn of_a_machine_that_does_not_come_up_nothing_runs(cluster: Cluster) -> Result {
+    for scripted in [false, true] {
+        let fake = Fake::new().fault(Fault::Refuses(Call::Connect));
+        let fake = if scripted { fake.on("true", Reply::default()) } else { fake };
+        cluster.add(NodeSpec::new("odd").fake(fake)).await.expect_err("it does not come up");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", vmtest_tests::vmm_of(cluster.id(), "odd")));
+        assert!(stat.as_ref().map_or(true, |stat| stat.contains(") Z ")), "{stat:?}");
+    }
+    Ok(())
+}
+
+#[vm_test(backend = "fake")]
 async fn a_scripted_machine_answers_and_runs_nothing(cluster: Cluster, peer: Node) -> Result {
     let fake = Fake::new()
         .on("pg_isready", Reply::stdout("accepting connections\n"))

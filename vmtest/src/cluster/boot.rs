@@ -10,6 +10,7 @@ use super::{
     member::Member,
     power::{Action, State},
     run::Run,
+    teardown::DEATH_WITHIN,
 };
 use crate::{
     error::{Error, Kind},
@@ -43,8 +44,11 @@ pub(super) async fn boot_in_time(run: &Arc<Run>, member: &Arc<Member>) -> Result
     });
     if let Err(e) = &booted {
         member.fail(e);
-        let killed = member.process().map_or(Ok(()), |process| process.kill());
-        killed.map_err(|e| Error::new(Kind::Host, "cannot kill the VMM").caused_by(e))?;
+        if let Some(process) = member.process() {
+            process.kill().map_err(|e| Error::new(Kind::Host, "cannot kill the VMM").caused_by(e))?;
+            // Else a start that follows would share its files and its port. A teardown names one that stays.
+            _ = timeout(DEATH_WITHIN, process.gone()).await;
+        }
     }
     booted
 }

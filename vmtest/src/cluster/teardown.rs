@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A killed VMM is gone in under 20 ms; one that is not after this is stuck in the kernel.
-const DEATH_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const DEATH_WITHIN: Duration = Duration::from_secs(10);
 
 /// Undoes everything that the run's journal names, latest first, and removes its directory. Idempotent.
 ///
