@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Instant,
@@ -195,7 +196,9 @@ fn scratch(backend: &str) -> Result {
     let told = place.clone();
     builder.run(async move |cluster: Cluster| {
         let (node, peer) = (cluster.node("node")?, cluster.node("peer")?);
-        *crate::lock(&told) = fs::canonicalize(run_dir(cluster.id()).join("node/scratch"))?;
+        let scratch = fs::canonicalize(run_dir(cluster.id()).join("node/scratch"))?;
+        assert_eq!(fs::metadata(scratch.parent().expect("the run's"))?.mode() & 0o077, 0, "others can see it");
+        *crate::lock(&told) = scratch;
         assert_eq!(node.sh("ls -A /scratch | grep -v lost+found").unchecked().await?.stdout(), "");
         node.sh("echo kept >/scratch/file; sync").await?;
         node.kill().await?;

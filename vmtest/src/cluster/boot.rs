@@ -1,6 +1,12 @@
 //! Starting one machine, following it to its end, and starting it again.
 
-use std::{fs, io, os::unix::fs::symlink, path::Path, sync::Arc};
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, symlink},
+    path::Path,
+    sync::Arc,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
@@ -91,7 +97,8 @@ fn make_scratch(run: &Run, member: &Member) -> Result<(), Error> {
     let scratch = run.journal.intent(Effect::Scratch { path: path.clone() })?;
     let link = member.dir.join(SCRATCH);
     let make = || {
-        fs::create_dir_all(&path)?;
+        // What a guest puts there belongs to the caller, also what is setuid.
+        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         match fs::remove_file(&link) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => symlink(&path, &link),
