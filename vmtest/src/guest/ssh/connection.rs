@@ -10,7 +10,10 @@ use russh::{
     mac,
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
 use super::{
     Keys,
@@ -30,18 +33,24 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, checks the host's key against the run's, and authenticates.
+    /// Connects, or goes on with a connection whose server has identified itself, checks the host's key against the run's,
+    /// and authenticates.
     ///
     /// A server that turns us away before it has asked who we are is asked again: dropbear counts its clients that have
     /// not authenticated, and still counts those that have just left.
     ///
     /// # Errors
     /// [`Kind::Connection`], saying which of the three failed.
-    pub(super) async fn open(address: SocketAddr, user: &str, keys: &Keys) -> Result<Self, Error> {
+    pub(super) async fn open(
+        mut greeted: Option<TcpStream>,
+        address: SocketAddr,
+        user: &str,
+        keys: &Keys,
+    ) -> Result<Self, Error> {
         let mut turned_away = None;
         let handshakes = async {
             loop {
-                match Self::handshake(address, user, keys).await {
+                match Self::handshake(greeted.take(), address, user, keys).await {
                     Ok(connection) => return Ok(connection),
                     Err(Refused::Final(e)) => return Err(e),
                     Err(Refused::Ssh(e)) => turned_away = Some(e),
@@ -60,10 +69,23 @@ impl Connection {
         })
     }
 
-    async fn handshake(address: SocketAddr, user: &str, keys: &Keys) -> Result<Self, Refused> {
+    async fn handshake(
+        greeted: Option<TcpStream>,
+        address: SocketAddr,
+        user: &str,
+        keys: &Keys,
+    ) -> Result<Self, Refused> {
         let failed = |what: &str| Error::new(Kind::Connection, format!("cannot {what} at {address} over SSH"));
         let host = PinnedHost { expected: keys.host_public(), address };
-        let mut handle = client::connect(Arc::new(config()), address, host).await.map_err(|e| match e {
+        let connect = async {
+            let stream = match greeted {
+                Some(stream) => stream,
+                None => TcpStream::connect(address).await.map_err(russh::Error::IO)?,
+            };
+            stream.set_nodelay(true).map_err(russh::Error::IO)?;
+            client::connect_stream(Arc::new(config()), stream, host).await
+        };
+        let mut handle = connect.await.map_err(|e| match e {
             Refused::Ssh(russh::Error::IO(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {
                 let message = format!("the guest's SSH server at {address} is gone; its console may say why");
                 Refused::Final(Error::new(Kind::Connection, message).caused_by(e))
@@ -200,7 +222,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(serve(listener, server.clone(), turned_away));
-        let opened = Connection::open(address, "root", client).await;
+        let opened = Connection::open(None, address, "root", client).await;
         server.abort();
         opened
     }
@@ -209,6 +231,19 @@ mod tests {
     async fn a_server_that_turns_clients_away_is_asked_again() {
         let keys = Keys::generate().unwrap();
         assert!(open(&keys, &keys, 3).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_connection_with_a_banner_is_gone_on_with() {
+        let keys = Keys::generate().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // It takes one connection and no other.
+        let server = tokio::spawn(serve(listener, keys.clone(), 0));
+        let stream = TcpStream::connect(address).await.unwrap();
+        assert_eq!(stream.peek(&mut [0; 8]).await.unwrap(), 8);
+        assert!(Connection::open(Some(stream), address, "root", &keys).await.is_ok());
+        server.abort();
     }
 
     #[tokio::test]

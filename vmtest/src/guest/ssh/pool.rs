@@ -8,7 +8,6 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
     net::TcpStream,
     runtime::Handle,
     sync::{Semaphore, oneshot},
@@ -26,6 +25,8 @@ use crate::error::{Error, Kind};
 const HANDSHAKES_AT_ONCE: usize = 4;
 /// The identification line comes with the first packet; a server that is silent for this long has not started.
 const BANNER_WITHIN: Duration = Duration::from_secs(2);
+/// How a server begins that speaks the one version of the protocol that is in use (RFC 4253, 4.2).
+const SSH_2: &[u8] = b"SSH-2.0-";
 
 /// A way to run commands in one guest. Clones share their connections; idle ones are reused, and a new one is opened
 /// when all are busy, because older dropbears lose channels that share a connection.
@@ -40,6 +41,8 @@ struct Pool {
     keys: Arc<Keys>,
     engine: Handle,
     idle: Mutex<Vec<Connection>>,
+    /// A connection whose server has identified itself, and that nobody has answered yet: for the first command.
+    greeted: Mutex<Option<TcpStream>>,
     handshakes: Semaphore,
 }
 
@@ -53,22 +56,34 @@ impl Ssh {
     /// A pool without connections; nothing is opened before it is needed. All work happens on `engine`.
     pub(crate) fn new(address: SocketAddr, user: &str, keys: Arc<Keys>, engine: Handle) -> Self {
         let handshakes = Semaphore::new(HANDSHAKES_AT_ONCE);
-        let pool = Pool { address, user: user.to_owned(), keys, engine, idle: Mutex::default(), handshakes };
+        let pool = Pool {
+            address,
+            user: user.to_owned(),
+            keys,
+            engine,
+            idle: Mutex::default(),
+            greeted: Mutex::default(),
+            handshakes,
+        };
         Self { pool: Arc::new(pool) }
     }
 
-    /// Reads the server's identification line over a fresh connection. Cancel-safe.
+    /// Waits for the server's identification over a fresh connection, which the next command then goes on with: a server
+    /// begins a process for each. Cancel-safe.
     ///
     /// # Errors
     /// When nobody listens there or what listens is no SSH server.
     pub(crate) async fn banner(&self) -> io::Result<()> {
-        let read = async {
+        let greeted = async {
             let stream = TcpStream::connect(self.pool.address).await?;
-            let mut line = String::new();
-            BufReader::new(stream).read_line(&mut line).await?;
-            if line.starts_with("SSH-2.0-") { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+            let mut seen = [0; SSH_2.len()];
+            // Looked at and not taken. A server sends its line at once, so it does not come in pieces.
+            let length = stream.peek(&mut seen).await?;
+            if seen[..length] == *SSH_2 { Ok(stream) } else { Err(io::Error::from(io::ErrorKind::InvalidData)) }
         };
-        timeout(BANNER_WITHIN, read).await?
+        let stream = timeout(BANNER_WITHIN, greeted).await??;
+        *self.pool.greeted() = Some(stream);
+        Ok(())
     }
 
     /// Starts a command on a connection of its own; it runs until it ends, whether anybody waits for that or not. May be
@@ -96,6 +111,7 @@ impl Ssh {
     /// Closes the idle connections.
     pub(crate) fn close(&self) {
         self.pool.idle().clear();
+        self.pool.greeted().take();
     }
 }
 
@@ -109,7 +125,8 @@ impl Pool {
             }
         }
         let permit = self.handshakes.acquire().await.expect("the semaphore is never closed");
-        let connection = Connection::open(self.address, &self.user, &self.keys).await?;
+        let greeted = self.greeted().take();
+        let connection = Connection::open(greeted, self.address, &self.user, &self.keys).await?;
         drop(permit);
         let failed = |e| Error::new(Kind::Connection, "cannot begin a command over SSH").caused_by(e);
         let (exec, pump) = connection.start(command).await.map_err(failed)?;
@@ -130,6 +147,10 @@ impl Pool {
         let mut idle = self.idle();
         idle.retain(|connection| !connection.is_closed());
         idle.pop()
+    }
+
+    fn greeted(&self) -> MutexGuard<'_, Option<TcpStream>> {
+        self.greeted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
