@@ -38,7 +38,6 @@ const WAYS_OUT: &[&str] = &[
     "mknod /dev/disk b 254 0 && mount /dev/disk /m && cat /m\"$f\"",
     "mount -t devtmpfs devtmpfs /m && ls /m/vda",
     "for p in /proc/[0-9]*; do cat $p/root\"$f\"; done",
-    "nsenter -t 1 -m -p cat \"$f\"",
 ];
 
 /// Everything by which a root changes a machine that it shares.
@@ -48,8 +47,6 @@ const CHANGES: &[&str] = &[
     "echo b >/proc/sysrq-trigger",
     "echo 1 >/sys/kernel/mm/ksm/run",
     "date -s 2001-01-01; [ \"$(date +%Y)\" = 2001 ]",
-    "swapoff -a; swapon /dev/zero",
-    "insmod /lib/vmtest/virtio.ko",
     "dmesg -c",
 ];
 
@@ -332,8 +329,10 @@ const NO_OTHER_NAMESPACE: &[&str] =
 #[test]
 fn where_namespaces_are_forbidden_a_machine_can_be_scripted() {
     Victim::within(NO_OTHER_NAMESPACE, "scripted").run().assert_passed().assert_nothing_left();
-    let said =
-        ["node `node`: this host allows no namespaces, of which fake machines are made", "give the machine replies"];
+    let said = [
+        "node `node`: this host allows no namespaces of which a fake machine could be made",
+        "give the machine replies",
+    ];
     Victim::within(NO_OTHER_NAMESPACE, "isolated").run().assert_failed_with(&said).assert_nothing_left();
 }
 

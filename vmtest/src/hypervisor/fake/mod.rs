@@ -58,7 +58,9 @@ impl FakeHypervisor {
         static TRIED: OnceCell<Result<Owner, String>> = OnceCell::new();
         let tried = TRIED.get_or_init(|| {
             let owner = Owner::of_this_process().map_err(|e| e.to_string())?;
-            launch::try_namespaces(owner).map(|()| owner).map_err(|e| e.to_string())
+            launch::try_namespaces(owner).map(|()| owner).map_err(|e| {
+                format!("{e}: see `sysctl user.max_user_namespaces` and, in a container, the rules of that")
+            })
         });
         Self { owner: tried.as_ref().copied().map_err(String::as_str) }
     }
@@ -162,8 +164,8 @@ async fn injected(faults: &[Fault], call: Call) -> Result<(), Error> {
 
 fn forbidden(why: &str) -> Error {
     let message = format!(
-        "this host allows no namespaces, of which fake machines are made ({why}): see `sysctl user.max_user_namespaces` \
-         and the rules of the container, or give the machine replies, with which it runs nothing"
+        "this host allows no namespaces of which a fake machine could be made ({why}): give the machine replies, with \
+         which it runs nothing"
     );
     Error::new(Kind::Missing, message)
 }

@@ -1,52 +1,41 @@
 //! Who is root in a fake machine, as this host knows it.
 
-use std::{fs, io, os::unix::fs::MetadataExt};
-
-use rustix::process::{getegid, geteuid};
+use std::{fs, io};
 
 /// The first of the ids that a machine gets from a process that may choose: above those that distributions, containers
 /// and systemd hand out (systemd, `UIDS-GIDS.md`), so that nothing of the host belongs to them.
 const FIRST: u32 = 0x7000_0000;
 /// As many ids as a machine can have users.
 const COUNT: u32 = 1 << 16;
-/// The capability with which other ids than one's own can be mapped.
+/// The capabilities with which other ids than one's own can be mapped.
+const CAP_SETGID: u32 = 6;
 const CAP_SETUID: u32 = 7;
 
-/// The ids of this host that a machine's own are mapped to: a range of nobody's ids, else the one of this process.
+/// The ids of this host that a machine's own are mapped to: a range of nobody's ids. With the caller's own id alone a
+/// machine's root would be the caller, whom the host's settings may belong to, and its SSH server could not log anybody in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owner {
-    uid: u32,
-    gid: u32,
-    count: u32,
-}
+pub(super) struct Owner(());
 
 impl Owner {
     /// The ids that this process can give.
     ///
     /// # Errors
-    /// When a machine's root would be that of the host: its settings ask for no capability, only for who owns them.
+    /// When it may not give them, or does not have them itself.
     pub(super) fn of_this_process() -> io::Result<Self> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let maps = ["/proc/self/uid_map", "/proc/self/gid_map"].map(read);
-        let owner = Self::choose(&read("/proc/self/status"), maps.each_ref().map(String::as_str));
-        if fs::metadata("/proc/sys/kernel")?.uid() == owner.uid {
-            return Err(io::Error::other("without CAP_SETUID, root in a machine would be root of the host"));
+        if may_give(&read("/proc/self/status"), maps.each_ref().map(String::as_str)) {
+            return Ok(Self(()));
         }
-        Ok(owner)
-    }
-
-    fn choose(status: &str, maps: [&str; 2]) -> Self {
-        let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-        let capabilities = capabilities.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or_default();
-        if capabilities & (1 << CAP_SETUID) != 0 && maps.iter().all(|map| has_range(map)) {
-            return Self { uid: FIRST, gid: FIRST, count: COUNT };
-        }
-        Self { uid: geteuid().as_raw(), gid: getegid().as_raw(), count: 1 }
+        Err(io::Error::other(format!(
+            "root in a machine would be root of the host, because this process has no CAP_SETUID and CAP_SETGID, or no ids \
+             from {FIRST} on"
+        )))
     }
 
     /// The id of the machine's root, for files that shall belong to it.
     pub(super) fn root(self) -> u32 {
-        self.uid
+        FIRST
     }
 
     /// Maps the ids of a process that waits in its new user namespace.
@@ -54,13 +43,16 @@ impl Owner {
     /// # Errors
     /// When the kernel refuses the map.
     pub(super) fn map(self, pid: i32) -> io::Result<()> {
-        if self.count == 1 {
-            // Without it an ordinary user may not map a group.
-            fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
-        }
-        fs::write(format!("/proc/{pid}/uid_map"), format!("0 {} {}", self.uid, self.count))?;
-        fs::write(format!("/proc/{pid}/gid_map"), format!("0 {} {}", self.gid, self.count))
+        let map = format!("0 {FIRST} {COUNT}");
+        fs::write(format!("/proc/{pid}/uid_map"), &map)?;
+        fs::write(format!("/proc/{pid}/gid_map"), &map)
     }
+}
+
+fn may_give(status: &str, maps: [&str; 2]) -> bool {
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = capabilities.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or_default();
+    [CAP_SETUID, CAP_SETGID].iter().all(|bit| capabilities & (1 << bit) != 0) && maps.iter().all(|map| has_range(map))
 }
 
 /// Whether the ids of the range exist in the namespace of this map.
@@ -81,12 +73,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_taken_where_it_may_and_can_be() {
+    fn ids_are_given_by_who_may_and_has_them() {
         let (root, user) = ("CapEff:\t000001ffffffffff\n", "CapEff:\t0000000000000000\n");
-        let (all, one) = ("0 0 4294967295\n", "0 1000 1\n");
-        assert_eq!(Owner::choose(root, [all, all]).root(), FIRST);
-        for (status, maps) in [(user, [all, all]), (root, [one, one]), (root, [all, one]), ("", ["", ""])] {
-            assert_eq!(Owner::choose(status, maps).count, 1);
+        let (all, one, container) = ("0 0 4294967295\n", "0 1000 1\n", "0 100000 65536\n");
+        assert!(may_give(root, [all, all]));
+        for (status, maps) in
+            [(user, [all, all]), (root, [one, one]), (root, [all, one]), (root, [container, container]), ("", ["", ""])]
+        {
+            assert!(!may_give(status, maps), "{status:?} {maps:?}");
         }
     }
 }
