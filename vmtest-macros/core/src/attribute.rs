@@ -1,6 +1,6 @@
 //! What stands inside `#[vm_test(..)]` and `#[node(..)]`, checked against the table of keys.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Group, Ident, Span, TokenStream};
 use syn::{Lit, LitStr, Path};
 
 use crate::grammar::{Entry, Value, span_of, split};
@@ -125,6 +125,18 @@ fn crate_path(text: &LitStr) -> syn::Result<Path> {
         .map_err(|_| syn::Error::new(text.span(), format!("`{}` is not the path of a crate", text.value())))
 }
 
+/// What stands in the parentheses of `key(..)`, where it needs something.
+fn parenthesised(key: &Key, name: &Ident, value: Value, needs: &str) -> syn::Result<Group> {
+    match value {
+        Value::List(group) if !group.stream().is_empty() => Ok(group),
+        Value::List(_) | Value::Missing => {
+            let message = format!("`{}` needs {needs}: write `{}`", key.name, key.example);
+            Err(syn::Error::new(name.span(), message))
+        }
+        Value::Assigned(tokens) => Err(wrong_type(key, span_of(&tokens, name.span()))),
+    }
+}
+
 /// Those of the strings in parentheses that are valid; the others are reported.
 fn allowed(
     key: &Key,
@@ -133,14 +145,7 @@ fn allowed(
     valid: &[(&str, &str)],
     problems: &mut Problems,
 ) -> syn::Result<Vec<Setting>> {
-    let group = match value {
-        Value::List(group) if !group.stream().is_empty() => group,
-        Value::List(_) | Value::Missing => {
-            let message = format!("`{}` needs a value: write `{}`", key.name, key.example);
-            return Err(syn::Error::new(name.span(), message));
-        }
-        Value::Assigned(tokens) => return Err(wrong_type(key, span_of(&tokens, name.span()))),
-    };
+    let group = parenthesised(key, name, value, "a value")?;
     let mut allowed = Vec::new();
     for part in split(group.stream(), problems) {
         let span = span_of(&part, group.span());
@@ -164,14 +169,7 @@ pub(crate) const IN_FIXTURE: &[(&str, &str)] = &[("at", r#"at = "/srv""#), ("lab
 
 /// `None` if there was a problem and it has been reported.
 fn fixture(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> syn::Result<Option<Fixture>> {
-    let group = match value {
-        Value::List(group) if !group.stream().is_empty() => group,
-        Value::List(_) | Value::Missing => {
-            let message = format!("`{}` needs a directory: write `{}`", key.name, key.example);
-            return Err(syn::Error::new(name.span(), message));
-        }
-        Value::Assigned(tokens) => return Err(wrong_type(key, span_of(&tokens, name.span()))),
-    };
+    let group = parenthesised(key, name, value, "a directory")?;
     let mut parts = split(group.stream(), problems).into_iter();
     let first = parts.next().unwrap_or_default();
     let span = span_of(&first, group.span());

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder},
     io,
-    os::unix::fs::{DirBuilderExt, symlink},
+    os::unix::fs::DirBuilderExt,
     path::Path,
     sync::Arc,
 };
@@ -16,12 +16,11 @@ use super::{
     member::Member,
     power::{Action, State},
     run::Run,
-    teardown::DEATH_WITHIN,
 };
 use crate::{
     error::{Error, Kind},
     guest,
-    host::{Effect, Process},
+    host::{DEATH_WITHIN, Effect, Process, relink},
     hypervisor,
     plan::SCRATCH,
 };
@@ -95,14 +94,10 @@ fn make_scratch(run: &Run, member: &Member) -> Result<(), Error> {
         return Ok(());
     }
     let scratch = run.journal.intent(Effect::Scratch { path: path.clone() })?;
-    let link = member.dir.join(SCRATCH);
     let make = || {
         // What a guest puts there belongs to the caller, also what is setuid.
         DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-        match fs::remove_file(&link) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => symlink(&path, &link),
-        }
+        relink(&path, &member.dir.join(SCRATCH))
     };
     make().map_err(|e| cannot_write(&path, e))?;
     run.journal.done(scratch, None)

@@ -16,10 +16,9 @@ use super::{member::Member, run::Run};
 use crate::{
     error::{Error, Kind},
     evidence::{Event, Rung},
+    plan::SSH_PORT,
 };
 
-/// The port of the guests' SSH servers.
-pub(crate) const SSH_PORT: u16 = 22;
 /// A fresh connect this often: the kernel would repeat a lost SYN only after a second.
 const KNOCK_EVERY: Duration = Duration::from_millis(20);
 /// A SYN that went nowhere is given up; by then fifty others are under way.

@@ -15,7 +15,7 @@ use futures_util::{
 use once_cell::sync::OnceCell;
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{ladder::SSH_PORT, member::Member, tasks::Tasks};
+use super::{member::Member, tasks::Tasks};
 use crate::{
     error::Error,
     evidence::{Event, Observer},
@@ -23,7 +23,7 @@ use crate::{
     host::{Journal, Keeper, RunDir, containing_panics},
     hypervisor::{Hypervisor, Site},
     net::Links,
-    plan::{NodePlan, Plan},
+    plan::{NodePlan, Plan, SSH_PORT},
     spec::NodeSpec,
 };
 

@@ -1,10 +1,6 @@
 //! Removing what a run made: one function for every way in which a run can end, and for runs whose owner was killed.
 
-use std::{
-    io,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{io, path::Path, time::Instant};
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
@@ -13,13 +9,10 @@ use super::run::Run;
 use crate::{
     error::Error,
     evidence::Event,
-    host::{Effect, Entry, Journal, Process, ProcessId, RunDir},
+    host::{DEATH_WITHIN, Effect, Entry, Journal, Process, ProcessId, RunDir, if_there},
     net::Links,
     plan::SCRATCH,
 };
-
-/// A killed VMM is gone in under 20 ms; one that is not after this is stuck in the kernel.
-pub(super) const DEATH_WITHIN: Duration = Duration::from_secs(10);
 
 /// Undoes everything that the run's journal names, latest first, and removes its directory. Idempotent.
 ///
@@ -87,10 +80,7 @@ async fn undo(entry: &Entry, journal: &Journal, dir: &Path, links: Option<&Links
         (Effect::Process { .. }, Some(id)) => end(id).await,
         // Not yet known when its owner died, and so killed by its parent-death signal.
         (Effect::Process { .. }, None) => Ok(()),
-        (Effect::NodeDir { name }, _) => match std::fs::remove_dir_all(dir.join(name)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(format!("{}: {e}", dir.join(name).display())),
-            _ => Ok(()),
-        },
+        (Effect::NodeDir { name }, _) => remove_folder(&dir.join(name)),
         (Effect::Scratch { path }, _) => remove_scratch(path, dir),
         (Effect::Link { name }, _) => match links {
             Some(links) => links.remove(name).await.map_err(|e| e.to_string()),
@@ -107,16 +97,15 @@ fn remove_scratch(path: &Path, run: &Path) -> Result<(), String> {
     let Some(of_run) = of_run.filter(|parent| parent.parent().is_some_and(|above| above.ends_with(SCRATCH))) else {
         return Err(format!("{}: no scratch disk of this run", path.display()));
     };
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(format!("{}: {e}", path.display())),
-        _ => {}
-    }
-    match std::fs::remove_dir(of_run) {
-        Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
-            Err(format!("{}: {e}", of_run.display()))
-        }
+    remove_folder(path)?;
+    match if_there(std::fs::remove_dir(of_run)) {
+        Err(e) if e.kind() != io::ErrorKind::DirectoryNotEmpty => Err(format!("{}: {e}", of_run.display())),
         _ => Ok(()),
     }
+}
+
+fn remove_folder(path: &Path) -> Result<(), String> {
+    if_there(std::fs::remove_dir_all(path)).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 async fn end(id: &ProcessId) -> Result<(), String> {

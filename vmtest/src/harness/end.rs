@@ -37,14 +37,7 @@ impl End {
         let shown = panics.iter().filter(|panic| panicked || !panic.of_body).map(|panic| format!("{panic}\n"));
         let panics = shown.collect::<String>()
             + "a panic on any task or thread of a cluster fails its test; `allow(\"task-panic\")` lets it pass";
-        match self {
-            Self::Passed => Self::Failed(panics),
-            Self::Failed(message) => Self::Failed(format!("{panics}\n{message}")),
-            Self::Panicked(payload) => {
-                eprintln!("{panics}");
-                Self::Panicked(payload)
-            }
-        }
+        self.and(panics, |panics, message| format!("{panics}\n{message}"))
     }
 
     pub(super) fn and_left(self, left: Vec<String>) -> Self {
@@ -52,11 +45,16 @@ impl End {
             return self;
         }
         let leak = format!("left behind on this host:\n  - {}", left.join("\n  - "));
+        self.and(leak, |leak, message| format!("{message}\n{leak}"))
+    }
+
+    /// Fails for one reason more, joined with the message that there is.
+    fn and(self, reason: String, join: impl FnOnce(String, String) -> String) -> Self {
         match self {
-            Self::Passed => Self::Failed(leak),
-            Self::Failed(message) => Self::Failed(format!("{message}\n{leak}")),
+            Self::Passed => Self::Failed(reason),
+            Self::Failed(message) => Self::Failed(join(reason, message)),
             Self::Panicked(payload) => {
-                eprintln!("{leak}");
+                eprintln!("{reason}");
                 Self::Panicked(payload)
             }
         }

@@ -21,7 +21,7 @@ pub(super) fn gather(
     settings: &Settings,
     observer: Option<&Observer>,
 ) -> (Facts, Option<Arc<dyn Hypervisor>>) {
-    let cache = settings.cache.clone().unwrap_or_else(vmtest_images::Cache::default_dir);
+    let cache = settings.cache_dir();
     let all = || spec.nodes.iter().map(|node| &node.settings).chain([&spec.defaults]);
     let hypervisor = choose(spec, settings);
     let images: BTreeSet<_> = spec.nodes.iter().map(|node| image_of(&node.settings, &spec.defaults)).collect();

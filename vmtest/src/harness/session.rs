@@ -260,9 +260,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     let dir = RunDir::create(&root)?;
     // A directory without a journal is nobody's; what keeps it from being removed is why there is no journal.
     let journal = Journal::create(dir.path(), &plan.name).inspect_err(|_| drop(dir.remove()))?;
-    let cache = settings.cache.clone().unwrap_or_else(vmtest_images::Cache::default_dir);
-    let cache = std::path::absolute(cache).map_err(|e| Error::new(Kind::Host, "cannot find the cache").caused_by(e))?;
-    let scratch = cache.join(plan::SCRATCH).join(dir.id());
+    let scratch = settings.cache_dir().join(plan::SCRATCH).join(dir.id());
     let started = Instant::now();
     let run = Run {
         members: watch::Sender::default(),

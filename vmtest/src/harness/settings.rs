@@ -50,6 +50,13 @@ impl Settings {
         settings.map_err(|why| Error::new(Kind::Spec, why.clone()).in_phase(Phase::Plan))
     }
 
+    /// Where images, fixture disks and scratch disks are: absolute, because a VMM works in its node's folder. As it was
+    /// given where that cannot be, without a current directory.
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        let cache = self.cache.clone().unwrap_or_else(vmtest_images::Cache::default_dir);
+        std::path::absolute(&cache).unwrap_or(cache)
+    }
+
     fn parse(variables: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
         let mut settings =
             Self { backends: vec![], cache: None, run: None, timeout_scale: 1.0, binaries: BTreeMap::new() };

@@ -3,6 +3,7 @@
 use std::{
     fmt, fs, io,
     os::fd::{AsFd, OwnedFd},
+    time::Duration,
 };
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
@@ -10,6 +11,16 @@ use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
 use crate::sys::watch_readable;
+
+/// A killed VMM is gone in under 20 ms; one that is not after this is stuck in the kernel.
+pub(crate) const DEATH_WITHIN: Duration = Duration::from_secs(10);
+
+/// Whether a process with this `/proc/<pid>/status` may use all of these capabilities, by their numbers.
+pub(crate) fn has_capabilities(status: &str, wanted: &[u32]) -> bool {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or_default();
+    wanted.iter().all(|capability| effective & (1 << capability) != 0)
+}
 
 /// One process of one boot of one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

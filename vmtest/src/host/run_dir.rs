@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::random;
+use super::{if_there, random};
 use crate::error::{Error, Kind};
 
 /// The name of the lock in a run directory.
@@ -115,12 +115,8 @@ impl RunDir {
     /// # Errors
     /// [`Kind::Host`], naming the directory that is left.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        match fs::remove_dir_all(&self.path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(Error::new(Kind::Host, format!("cannot remove {}", self.path.display())).caused_by(e))
-            }
-            _ => Ok(()),
-        }
+        if_there(fs::remove_dir_all(&self.path))
+            .map_err(|e| Error::new(Kind::Host, format!("cannot remove {}", self.path.display())).caused_by(e))
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use super::LaunchPlan;
 use crate::{
     error::{Error, Kind},
-    host::{Keeper, ProcessId, SpawnRequest, spawn_program},
+    host::{Keeper, ProcessId, SpawnRequest, if_there, spawn_program},
 };
 
 /// Carries out a launch plan in the node's folder.
@@ -52,10 +52,8 @@ fn listen(dir: &Path, name: &str) -> io::Result<UnixListener> {
     let dir = File::open(dir)?;
     let path = short_path(&dir, name);
     // A VMM that was here before has left its own behind.
-    match std::fs::remove_file(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => UnixListener::bind(path),
-    }
+    if_there(std::fs::remove_file(&path))?;
+    UnixListener::bind(path)
 }
 
 /// A path under 108 bytes, the limit of unix sockets, for a file in an open directory.

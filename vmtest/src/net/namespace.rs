@@ -4,7 +4,10 @@ use std::{fs, fs::OpenOptions, io, os::unix::fs::MetadataExt};
 
 use nix::sched::{CloneFlags, unshare};
 
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    host::has_capabilities,
+};
 
 const TUN: &str = "/dev/net/tun";
 const CAP_SYS_ADMIN: u32 = 21;
@@ -27,11 +30,7 @@ pub(crate) fn enter_new_namespace() -> Result<u64, Error> {
 pub(crate) fn missing() -> Vec<String> {
     let mut missing = Vec::new();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .map_or(0, |hex| u64::from_str_radix(hex.trim(), 16).unwrap_or(0));
-    if [CAP_SYS_ADMIN, CAP_NET_ADMIN].iter().any(|cap| effective & (1 << cap) == 0) {
+    if !has_capabilities(&status, &[CAP_SYS_ADMIN, CAP_NET_ADMIN]) {
         missing.push(
             "this process may not make network namespaces and taps: run the tests as root \
              (`sudo -E env PATH=$PATH cargo test`), or with CAP_SYS_ADMIN and CAP_NET_ADMIN"

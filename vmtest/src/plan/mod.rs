@@ -12,5 +12,6 @@ pub(crate) use cluster::DEFAULT_IMAGE;
 pub use cluster::{Plan, plan, plan_more};
 pub use facts::{BackendFacts, Capabilities, Facts, FixtureFacts, ImageFacts};
 pub use network::NetworkPlan;
+pub(crate) use network::SSH_PORT;
 pub(crate) use node::SCRATCH;
 pub use node::{DiskPlan, NodePlan};

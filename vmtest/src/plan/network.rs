@@ -23,6 +23,8 @@ pub struct NetworkPlan {
     pub prefix6: u8,
 }
 
+/// The port of the guests' SSH servers, in every image.
+pub(crate) const SSH_PORT: u16 = 22;
 /// The first node's last octet; those below are left for gateways and for addresses that a test takes itself.
 const FIRST_NODE: usize = 11;
 /// The last usable octet of a /24.

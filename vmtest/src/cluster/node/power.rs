@@ -13,6 +13,7 @@ use crate::{
         run::Run,
     },
     error::{Error, Kind, Phase},
+    host::DEATH_WITHIN,
 };
 
 /// A guest that shuts down stops its services first; a systemd Debian takes 3 s. Scaled.
@@ -25,8 +26,6 @@ const COMMAND_BEGINS_WITHIN: Duration = Duration::from_secs(5);
 const VMM_ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// A VMM answers its API in milliseconds; one that does not in this time has stopped doing so.
 const VMM_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
-/// A killed VMM is gone in under 20 ms; one that is not after this is stuck in the kernel.
-const KILLED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Power. What is done to one machine is done one after the other, but for `kill`, which waits for nobody. What cannot
 /// be done to a machine as it is, is refused with [`Kind::Spec`].
@@ -192,7 +191,7 @@ async fn kill(member: &Member) -> Result<(), Error> {
     if let Some(process) = member.process() {
         process.kill().map_err(failed)?;
     }
-    timeout(KILLED_WITHIN, member.lost(boot)).await.map(drop).map_err(|_| {
-        Error::new(Kind::Host, format!("the VMM is still there {} s after SIGKILL", KILLED_WITHIN.as_secs()))
+    timeout(DEATH_WITHIN, member.lost(boot)).await.map(drop).map_err(|_| {
+        Error::new(Kind::Host, format!("the VMM is still there {} s after SIGKILL", DEATH_WITHIN.as_secs()))
     })
 }

@@ -16,10 +16,7 @@ use std::{
     fs,
     future::pending,
     io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{lchown, symlink},
-    },
+    os::{fd::OwnedFd, unix::fs::lchown},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -36,7 +33,7 @@ use self::{
 use super::{Hypervisor, LaunchPlan, Machine, Port, Site};
 use crate::{
     error::{Error, Kind},
-    host::{ProcessId, random},
+    host::{ProcessId, if_there, random, relink},
     plan::{Capabilities, NodePlan, SCRATCH},
     spec::{Call, Fake, Fault, Rung},
 };
@@ -68,19 +65,19 @@ impl FakeHypervisor {
     fn write_seed(&self, node: &NodePlan, base: &Path, dir: &Path, config: &GuestConfig) -> io::Result<()> {
         let Ok(owner) = &self.owner else { return Ok(()) };
         let (seed, root) = (dir.join(render::SEED), owner.root());
-        remove_all(&seed)?;
+        if_there(fs::remove_dir_all(&seed))?;
         vmtest_images::write_seed(&seed, root, config)?;
         fs::write(seed.join(INIT_AT.trim_start_matches('/')), INIT)?;
         fs::write(dir.join(render::BOOT_ID), boot_id()?)?;
         let tree = vmtest_images::tree(base, root).map_err(io::Error::other)?;
-        link(&tree, &dir.join(render::TREE))?;
+        relink(&tree, &dir.join(render::TREE))?;
         for (number, disk) in node.disks.iter().enumerate() {
             let content = if disk.read_only {
                 vmtest_fixtures::unpacked(Path::new(&disk.path), root).map_err(io::Error::other)?
             } else {
                 scratch(&dir.join(SCRATCH).join("content"), root)?
             };
-            link(&content, &dir.join(render::disk(number)))?;
+            relink(&content, &dir.join(render::disk(number)))?;
         }
         Ok(())
     }
@@ -170,13 +167,6 @@ fn forbidden(why: &str) -> Error {
     Error::new(Kind::Missing, message)
 }
 
-fn remove_all(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-}
-
 /// A directory that stands for a scratch disk; what is in it stays from boot to boot.
 fn scratch(path: &Path, root: u32) -> io::Result<PathBuf> {
     match fs::create_dir(path) {
@@ -185,13 +175,6 @@ fn scratch(path: &Path, root: u32) -> io::Result<PathBuf> {
         Err(e) => return Err(e),
     }
     fs::canonicalize(path)
-}
-
-fn link(to: &Path, at: &Path) -> io::Result<()> {
-    match fs::remove_file(at) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => symlink(to, at),
-    }
 }
 
 /// A random id in the form of the kernel's.

@@ -2,6 +2,8 @@
 
 use std::{fs, io};
 
+use crate::host::has_capabilities;
+
 /// The first of the ids that a machine gets from a process that may choose: above those that distributions, containers
 /// and systemd hand out (systemd, `UIDS-GIDS.md`), so that nothing of the host belongs to them.
 const FIRST: u32 = 0x7000_0000;
@@ -50,9 +52,7 @@ impl Owner {
 }
 
 fn may_give(status: &str, maps: [&str; 2]) -> bool {
-    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let capabilities = capabilities.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or_default();
-    [CAP_SETUID, CAP_SETGID].iter().all(|bit| capabilities & (1 << bit) != 0) && maps.iter().all(|map| has_range(map))
+    has_capabilities(status, &[CAP_SETUID, CAP_SETGID]) && maps.iter().all(|map| has_range(map))
 }
 
 /// Whether the ids of the range exist in the namespace of this map.

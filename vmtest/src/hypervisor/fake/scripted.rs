@@ -6,7 +6,7 @@
 use std::{
     future::pending,
     io::{self, Write},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::fd::OwnedFd,
     sync::Arc,
     time::Duration,
@@ -30,13 +30,11 @@ use crate::{
     host::{Process, ProcessId},
     hypervisor::{LaunchPlan, Site, start::make_files},
     net::Links,
-    plan::NetworkPlan,
+    plan::{NetworkPlan, SSH_PORT},
     spec::{Fake, Fault, Rung},
     sys::spawn_idle,
 };
 
-/// The port of the guests' SSH servers.
-const SSH_PORT: u16 = 22;
 /// Connections that wait to be accepted; a cluster's test opens a few at once.
 const BACKLOG: u32 = 128;
 
@@ -61,7 +59,7 @@ pub(super) async fn launch(
     let boot = Boot {
         id: id.clone(),
         console,
-        address: (site.node.ip, SSH_PORT).into(),
+        ip: site.node.ip,
         links: site.links.clone(),
         network: site.network.clone(),
         script: Arc::new(Script::new(config, fake.clone(), id.clone())),
@@ -88,7 +86,7 @@ pub(super) async fn launch(
 struct Boot {
     id: ProcessId,
     console: std::fs::File,
-    address: SocketAddr,
+    ip: Ipv4Addr,
     links: Links,
     network: NetworkPlan,
     script: Arc<Script>,
@@ -107,13 +105,12 @@ impl Boot {
             }
         }
         self.rung(Rung::NetworkAnswers).await?;
-        let SocketAddr::V4(address) = self.address else { return Ok(()) };
-        self.links.add_address(&self.network, *address.ip()).await?;
+        self.links.add_address(&self.network, self.ip).await?;
         self.print("vmtest: network up");
         self.rung(Rung::SshBanner).await?;
-        let listener = listen(self.address).map_err(|e| {
-            Error::new(Kind::Host, format!("cannot listen on {} for a scripted machine", self.address)).caused_by(e)
-        })?;
+        let address = SocketAddr::from((self.ip, SSH_PORT));
+        let failed = |e| Error::new(Kind::Host, format!("cannot listen on {address}")).caused_by(e);
+        let listener = listen(address).map_err(failed)?;
         self.print("vmtest: ready");
         let crash = self.faults.iter().find_map(|fault| match fault {
             Fault::Crashes(after) => Some(*after),
