@@ -214,6 +214,7 @@ fn boot(fault: Fault, scripted: bool) -> Result<(), Failure> {
 #[case::dies_at_last(Fault::Dies(Rung::SshAuthenticated), "the machine ended with")]
 #[case::panics_early(Fault::Panics(Rung::NetworkAnswers), "the guest's kernel panicked")]
 #[case::panics_late(Fault::Panics(Rung::SshBanner), "the guest's kernel panicked")]
+#[case::panics_last(Fault::Panics(Rung::SshAuthenticated), "the guest's kernel panicked")]
 fn a_boot_fails_as_it_was_told(#[case] fault: Fault, #[case] said: &str, #[values(false, true)] scripted: bool) {
     let failure = boot(fault, scripted).expect_err("the machine does not come up").to_string();
     assert!(failure.contains("node `odd`") && failure.contains(said), "{failure}");

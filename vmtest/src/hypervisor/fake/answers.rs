@@ -1,6 +1,6 @@
 //! The SSH server of a scripted machine.
 
-use std::{collections::BTreeMap, fmt, future::pending, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, fs::File, io::Write, sync::Arc, time::Duration};
 
 use russh::{
     Channel, ChannelId,
@@ -13,12 +13,13 @@ use vmtest_images::GuestConfig;
 
 use super::machine::signal;
 use crate::{
+    error::Error,
     host::ProcessId,
     spec::{Fake, Fault, Reply, Rung},
 };
 
 /// What a kernel prints that has panicked.
-pub(super) const PANIC: &str = "Kernel panic - not syncing: injected by the test";
+const PANIC: &str = "Kernel panic - not syncing: injected by the test";
 /// What a shell says of a command that it does not find.
 const NOT_FOUND: u8 = 127;
 /// The kind of extended data that is standard error (RFC 4254, 5.2).
@@ -33,6 +34,7 @@ pub(super) struct Script {
     replies: BTreeMap<String, Reply>,
     faults: Vec<Fault>,
     vmm: ProcessId,
+    console: File,
 }
 
 impl fmt::Debug for Script {
@@ -47,12 +49,14 @@ enum Outcome {
     Reply(Reply),
     /// The machine goes down: the signal by which its process ends.
     Ends(Signal),
+    /// The kernel panics.
+    Panics,
     /// Nothing, ever.
     Nothing,
 }
 
 impl Script {
-    pub(super) fn new(config: &GuestConfig, fake: Fake, vmm: ProcessId) -> Self {
+    pub(super) fn new(config: &GuestConfig, fake: Fake, vmm: ProcessId, console: File) -> Self {
         let Fake { faults, replies } = fake;
         Self {
             host_key: Ed25519Keypair::from_seed(&config.host_key.private),
@@ -60,7 +64,23 @@ impl Script {
             replies: replies.into_iter().collect(),
             faults,
             vmm,
+            console,
         }
+    }
+
+    pub(super) fn print(&self, line: &str) {
+        if let Err(e) = writeln!(&self.console, "{line}") {
+            tracing::warn!("cannot write a console: {e}");
+        }
+    }
+
+    /// The machine ends as one whose kernel has panicked.
+    ///
+    /// # Errors
+    /// When its process cannot be reached.
+    pub(super) fn panic(&self) -> Result<(), Error> {
+        self.print(PANIC);
+        signal(&self.vmm, Signal::HUP)
     }
 
     fn lets_in(&self, key: &PublicKey) -> bool {
@@ -92,6 +112,7 @@ impl Script {
             line if line.contains("; reboot)") && !deaf => Outcome::Ends(Signal::HUP),
             "true" if self.faults.contains(&Fault::Stops(Rung::SshAuthenticated)) => Outcome::Nothing,
             "true" if self.faults.contains(&Fault::Dies(Rung::SshAuthenticated)) => Outcome::Ends(Signal::KILL),
+            "true" if self.faults.contains(&Fault::Panics(Rung::SshAuthenticated)) => Outcome::Panics,
             _ => Outcome::Reply(Reply::default()),
         }
     }
@@ -144,17 +165,19 @@ impl Handler for Server {
 }
 
 async fn answer(handle: &Handle, id: ChannelId, script: &Script, line: &str) {
-    let reply = match script.outcome(line) {
-        Outcome::Reply(reply) => reply,
-        Outcome::Ends(how) => {
-            if let Err(e) = signal(&script.vmm, how) {
-                tracing::warn!("{e}");
-            }
-            // A machine that goes down does not say so.
-            pending().await
-        }
-        Outcome::Nothing => pending().await,
+    let ended = match script.outcome(line) {
+        Outcome::Reply(reply) => return send(handle, id, reply).await,
+        Outcome::Ends(how) => signal(&script.vmm, how),
+        Outcome::Panics => script.panic(),
+        Outcome::Nothing => Ok(()),
     };
+    // A machine that goes down does not say so.
+    if let Err(e) = ended {
+        tracing::warn!("{e}");
+    }
+}
+
+async fn send(handle: &Handle, id: ChannelId, reply: Reply) {
     sleep(reply.after).await;
     // A client that has gone wants no answer.
     _ = handle.data(id, reply.stdout).await;

@@ -5,7 +5,7 @@
 
 use std::{
     future::pending,
-    io::{self, Write},
+    io,
     net::{Ipv4Addr, SocketAddr},
     os::fd::OwnedFd,
     sync::Arc,
@@ -58,11 +58,10 @@ pub(super) async fn launch(
     let watched = Process::of_child(pidfd.try_clone().map_err(failed)?).map_err(failed)?;
     let boot = Boot {
         id: id.clone(),
-        console,
         ip: site.node.ip,
         links: site.links.clone(),
         network: site.network.clone(),
-        script: Arc::new(Script::new(config, fake.clone(), id.clone())),
+        script: Arc::new(Script::new(config, fake.clone(), id.clone(), console)),
         faults: fake.faults,
     };
     let (links, network, ip) = (site.links.clone(), site.network.clone(), site.node.ip);
@@ -85,7 +84,6 @@ pub(super) async fn launch(
 /// One life of a scripted machine.
 struct Boot {
     id: ProcessId,
-    console: std::fs::File,
     ip: Ipv4Addr,
     links: Links,
     network: NetworkPlan,
@@ -95,10 +93,10 @@ struct Boot {
 
 impl Boot {
     /// Climbs the ladder as far as it shall, then serves until it is dropped.
-    async fn run(mut self) -> Result<(), Error> {
+    async fn run(self) -> Result<(), Error> {
         self.rung(Rung::VmmAlive).await?;
         self.rung(Rung::KernelSpeaks).await?;
-        self.print("vmtest: a scripted machine");
+        self.script.print("vmtest: a scripted machine");
         for fault in &self.faults {
             if let Fault::BootsSlowly(time) = fault {
                 sleep(*time).await;
@@ -106,12 +104,12 @@ impl Boot {
         }
         self.rung(Rung::NetworkAnswers).await?;
         self.links.add_address(&self.network, self.ip).await?;
-        self.print("vmtest: network up");
+        self.script.print("vmtest: network up");
         self.rung(Rung::SshBanner).await?;
         let address = SocketAddr::from((self.ip, SSH_PORT));
         let failed = |e| Error::new(Kind::Host, format!("cannot listen on {address}")).caused_by(e);
         let listener = listen(address).map_err(failed)?;
-        self.print("vmtest: ready");
+        self.script.print("vmtest: ready");
         let crash = self.faults.iter().find_map(|fault| match fault {
             Fault::Crashes(after) => Some(*after),
             _ => None,
@@ -131,28 +129,15 @@ impl Boot {
     }
 
     /// Does what was injected for this rung, if anything.
-    async fn rung(&mut self, rung: Rung) -> Result<(), Error> {
-        let end = if self.faults.contains(&Fault::Dies(rung)) {
-            Some(Signal::KILL)
+    async fn rung(&self, rung: Rung) -> Result<(), Error> {
+        if self.faults.contains(&Fault::Dies(rung)) {
+            signal(&self.id, Signal::KILL)?;
         } else if self.faults.contains(&Fault::Panics(rung)) {
-            self.print(super::answers::PANIC);
-            Some(Signal::HUP)
-        } else {
-            None
-        };
-        if let Some(end) = end {
-            signal(&self.id, end)?;
+            self.script.panic()?;
+        } else if !self.faults.contains(&Fault::Stops(rung)) {
+            return Ok(());
         }
-        if end.is_some() || self.faults.contains(&Fault::Stops(rung)) {
-            pending::<()>().await;
-        }
-        Ok(())
-    }
-
-    fn print(&mut self, line: &str) {
-        if let Err(e) = writeln!(self.console, "{line}") {
-            tracing::warn!("cannot write a console: {e}");
-        }
+        pending().await
     }
 }
 
