@@ -1,6 +1,7 @@
 //! `cargo vmtest bench`: what the framework costs, each figure beside what one would compare it with, taken in turns.
 
 mod boot;
+mod fixtures;
 mod ssh;
 
 use std::{
@@ -51,8 +52,10 @@ pub(crate) fn run(pairs: u32, json: bool) -> Result<ExitCode, String> {
             eprintln!("measuring {what}");
         }
     };
+    say("fixture disks");
+    let mut figures = fixtures::measure(pairs)?;
     say("boots");
-    let mut figures = boot::measure(pairs)?;
+    figures.extend(boot::measure(pairs)?);
     say("commands and copies");
     figures.extend(ssh::measure(pairs)?);
     if json {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod fixture;
 mod install;
 mod suite;
 
@@ -52,6 +53,9 @@ enum Command {
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
         pairs: u32,
     },
+    /// Make fixture disks, and look into them.
+    #[command(subcommand)]
+    Fixture(fixture::Command),
     /// Remove what killed runs left behind; live runs are never touched.
     Prune,
 }
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Command::Bench { install, json, pairs } => {
             install::ensure(install.install).and_then(|()| bench::run(pairs, json))
         }
+        Command::Fixture(command) => fixture::run(command),
         Command::Prune => prune(),
     };
     result.unwrap_or_else(|message| {

@@ -33,22 +33,44 @@ pub use error::{Error, Kind, Phase};
 pub use failure::{Context, Failure};
 pub use guest::eventually;
 pub use harness::{ClusterBuilder, FromCluster, Param, StartedCluster};
+pub use vmtest_fixtures::Fixture;
 pub use vmtest_macros::{test, vm_test};
 
 /// What a test's body returns; `?` takes any error.
 pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
 
+/// A [`Fixture`] of a directory of the crate where this is written, wherever the tests run: relative to the crate's
+/// manifest, as Cargo and nextest say where that is when they run a test, so that an archive of tests works on another
+/// machine; else as the compiler saw it.
+///
+/// ```
+/// # use vmtest::prelude::*;
+/// let node = NodeSpec::new("web").fixture(vmtest::fixture!("tests/data/www"), "/srv/www");
+/// # drop(node);
+/// ```
+#[macro_export]
+macro_rules! fixture {
+    ($dir:expr $(,)?) => {
+        $crate::Fixture::from_dir($dir).relative_to(&$crate::__private::manifest_dir(
+            ::core::env!("CARGO_MANIFEST_DIR"),
+            ::core::env!("CARGO_PKG_NAME"),
+        ))
+    };
+}
+
 /// What a test file imports.
 pub mod prelude {
     pub use std::time::Duration;
 
-    pub use crate::{Cluster, Condition, Context, Error, Failure, Node, Result, eventually, spec::NodeSpec, vm_test};
+    pub use crate::{
+        Cluster, Condition, Context, Error, Failure, Fixture, Node, Result, eventually, spec::NodeSpec, vm_test,
+    };
 }
 
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{
-        harness::{Context, Param, Parameter, Setting, TestCase, run},
+        harness::{Context, Param, Parameter, Setting, TestCase, manifest_dir, run},
         spec::Allow,
     };
 }

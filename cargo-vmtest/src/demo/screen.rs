@@ -57,7 +57,9 @@ impl Screen {
         }
         let mut state = self.lock();
         match event {
-            Event::Image { what, percent } => self.image(&mut state, what, *percent),
+            Event::Image { what, percent } | Event::Fixture { what, percent, .. } => {
+                self.image(&mut state, what, *percent)
+            }
             Event::Planned { run, nodes, backend } => {
                 if let Some(bar) = state.image.take() {
                     bar.finish_and_clear();

@@ -16,7 +16,9 @@ use super::{member::Member, run::Run};
 use crate::{
     error::{Error, Kind},
     evidence::{Event, Rung},
+    guest::mounts,
     plan::SSH_PORT,
+    spec::Fake,
 };
 
 /// A fresh connect this often: the kernel would repeat a lost SYN only after a second.
@@ -57,14 +59,26 @@ async fn rungs(run: &Run, member: &Member) -> Result<(), Error> {
         sleep(KNOCK_EVERY).await;
     }
     reached(Rung::SshBanner);
-    let exec = member.ssh.exec(b"true".to_vec()).await?;
-    let status = exec.ended().await?;
-    if status.code != Some(0) {
-        let why = exec.output(status).stderr();
-        return Err(Error::new(Kind::Connection, format!("`true` failed over SSH: {why}")));
+    succeeds(member, "true", "`true` failed over SSH").await?;
+    // A scripted machine has no files.
+    if !member.plan.fake.as_ref().is_some_and(Fake::is_scripted)
+        && let Some(script) = mounts::check(&member.plan.disks, run.plan.capabilities.own_kernel)
+    {
+        succeeds(member, &script, "a disk is not where it was asked for").await?;
     }
     reached(Rung::SshAuthenticated);
     Ok(())
+}
+
+async fn succeeds(member: &Member, script: &str, otherwise: &str) -> Result<(), Error> {
+    let exec = member.ssh.exec(script.as_bytes().to_vec()).await?;
+    let status = exec.ended().await?;
+    if status.code == Some(0) {
+        return Ok(());
+    }
+    let output = exec.output(status);
+    let why = [output.stdout(), output.stderr()].concat();
+    Err(Error::new(Kind::Connection, format!("{otherwise}: {why}")))
 }
 
 /// Resolves when the address accepts or refuses a connect: either proves that packets go there and back.

@@ -18,6 +18,15 @@ pub enum Event {
         /// How much of the whole is done; the same step is reported as it goes on.
         percent: u64,
     },
+    /// A fixture disk is being made, and it takes long.
+    Fixture {
+        /// Its directory.
+        fixture: String,
+        /// What is being done.
+        what: String,
+        /// How much of the whole is done.
+        percent: u64,
+    },
     /// Everything is decided; provisioning begins.
     Planned {
         /// The run's id, the name of its directory.

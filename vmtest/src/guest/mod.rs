@@ -3,6 +3,7 @@
 mod command;
 mod eventually;
 pub(crate) mod files;
+pub(crate) mod mounts;
 mod seed;
 pub(crate) mod ssh;
 

@@ -2,6 +2,8 @@
 
 use std::{any::Any, future::Future, path::PathBuf, pin::Pin, time::Duration};
 
+use vmtest_fixtures::Fixture;
+
 use super::{
     context::Context,
     end,
@@ -104,7 +106,7 @@ impl TestCase {
         let path =
             self.module.split_once("::").map_or(self.name.to_owned(), |(_, rest)| format!("{rest}::{}", self.name));
         let mut spec = ClusterSpec::new(path);
-        spec.base = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| self.manifest_dir.into(), PathBuf::from);
+        spec.base = manifest_dir(self.manifest_dir, self.package);
         apply_node_settings(self.options, &mut spec.defaults);
         for option in self.options {
             match *option {
@@ -130,14 +132,22 @@ pub(super) fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
             Setting::Memory(bytes) => to.memory = Some(bytes),
             Setting::Disk(bytes) => to.disk = Some(bytes),
             Setting::KernelArgs(args) => to.kernel_args = Some(args.to_owned()),
-            Setting::Fixture { dir, at, label } => to.fixtures.push(FixtureSpec {
-                dir: dir.into(),
-                at: at.map(str::to_owned),
-                label: label.map(str::to_owned),
-            }),
+            Setting::Fixture { dir, at, label } => {
+                let fixture = Fixture::from_dir(dir);
+                let fixture = label.into_iter().fold(fixture, Fixture::label);
+                to.fixtures.push(FixtureSpec { fixture, at: at.map(str::to_owned) });
+            }
             Setting::Timeout(_) | Setting::Backend(_) | Setting::Nodes(_) | Setting::Allow(_) => {}
         }
     }
+}
+
+/// Where a crate is now: as Cargo or another runner says when it runs the tests of this very package, which may have come
+/// here in an archive, else where it was compiled.
+pub fn manifest_dir(compiled: &str, package: &str) -> PathBuf {
+    let is_ours = std::env::var_os("CARGO_PKG_NAME").is_none_or(|name| name == package);
+    let now = std::env::var_os("CARGO_MANIFEST_DIR").filter(|_| is_ours);
+    now.map_or_else(|| compiled.into(), PathBuf::from)
 }
 
 /// Runs a test: makes its cluster, runs the body in it, removes everything, and panics if the test failed.

@@ -1,33 +1,46 @@
 //! Looks at the host for what a plan needs, and makes what the cache does not have.
 
-use std::{cell::RefCell, collections::BTreeSet, io::IsTerminal, path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use vmtest_fixtures::Fixture;
+use vmtest_fixtures::{Cache, Disk, Fixture};
+use vmtest_images::Progress;
 
-use super::settings::Settings;
+use super::{progress::BuildProgress, settings::Settings};
 use crate::{
     error::{Error, Kind},
     evidence::{Event, Observer},
     hypervisor::{self, Hypervisor},
     net,
     plan::{BackendFacts, Capabilities, DEFAULT_IMAGE, Facts, FixtureFacts, ImageFacts},
-    spec::{ClusterSpec, FixtureSpec, NodeSettings},
+    spec::{ClusterSpec, NodeSettings},
 };
 
+/// What a plan is made from.
+pub(super) struct Gathered {
+    pub(super) facts: Facts,
+    pub(super) hypervisor: Option<Arc<dyn Hypervisor>>,
+    /// Keep the disks in the cache.
+    pub(super) disks: Vec<Disk>,
+}
+
 /// Everything that the spec names, found or made. What failed is in the facts, for the plan to name all of it at once.
-pub(super) fn gather(
-    spec: &ClusterSpec,
-    settings: &Settings,
-    observer: Option<&Observer>,
-) -> (Facts, Option<Arc<dyn Hypervisor>>) {
+pub(super) fn gather(spec: &ClusterSpec, settings: &Settings, observer: Option<&Observer>) -> Gathered {
     let cache = settings.cache_dir();
     let all = || spec.nodes.iter().map(|node| &node.settings).chain([&spec.defaults]);
     let hypervisor = choose(spec, settings);
     let images: BTreeSet<_> = spec.nodes.iter().map(|node| image_of(&node.settings, &spec.defaults)).collect();
-    let fixtures: BTreeSet<_> = all().flat_map(|node| &node.fixtures).collect();
-    let fixtures: Vec<_> =
-        fixtures.into_iter().map(|asked| (asked.clone(), fixture(&cache, &spec.base, asked))).collect();
+    let fixtures: BTreeSet<_> = all().flat_map(|node| &node.fixtures).map(|asked| &asked.fixture).collect();
+    let build = |asked: &Fixture| build_fixture(settings, &spec.base, asked, observer);
+    let mut disks = Vec::new();
+    let mut fixture = |asked: &Fixture| {
+        let facts = build(asked).map(|disk| {
+            let facts = FixtureFacts { path: disk.path.clone(), label: disk.label.clone() };
+            disks.push(disk);
+            facts
+        });
+        (asked.clone(), facts)
+    };
+    let fixtures: Vec<_> = fixtures.into_iter().map(&mut fixture).collect();
     let missing = net::missing();
     // An image can take minutes to build, which nobody should wait for only to read what else is wrong.
     let build = hypervisor.is_ok() && missing.is_empty() && fixtures.iter().all(|(_, built)| built.is_ok());
@@ -42,7 +55,15 @@ pub(super) fn gather(
         missing,
         timeout_scale: settings.timeout_scale,
     };
-    (facts, hypervisor.ok())
+    Gathered { facts, hypervisor: hypervisor.ok(), disks }
+}
+
+/// Where the fixture disks of this process are kept, with the limit that its settings set.
+///
+/// # Errors
+/// [`Kind::Spec`] for a wrong setting, [`Kind::Host`] when the directory cannot be made.
+pub fn fixture_cache() -> Result<Cache, Error> {
+    Settings::get()?.fixtures().map_err(|e| Error::new(Kind::Host, e.to_string()))
 }
 
 /// A backend as this host has it.
@@ -114,7 +135,8 @@ fn image(cache: &Path, name: &str, observer: Option<&Observer>, build: bool) -> 
     let find = || -> vmtest_images::Result<_> {
         let cache = vmtest_images::Cache::open(cache)?;
         if build {
-            vmtest_images::ensure(&cache, name, &ImageProgress::new(observer, name)).map(Some)
+            let show = |what: &str, percent| Event::Image { what: what.to_owned(), percent };
+            vmtest_images::ensure(&cache, name, &BuildProgress::new(observer, format!("image {name}"), &show)).map(Some)
         } else {
             vmtest_images::find(&cache, name)
         }
@@ -123,54 +145,19 @@ fn image(cache: &Path, name: &str, observer: Option<&Observer>, build: bool) -> 
     Ok(image.map(|image| ImageFacts { kernel: image.kernel, initramfs: image.initramfs }))
 }
 
-fn fixture(cache: &Path, base: &Path, spec: &FixtureSpec) -> Result<FixtureFacts, String> {
-    let mut fixture = Fixture::from_dir(base.join(&spec.dir));
-    if let Some(label) = &spec.label {
-        fixture = fixture.label(label);
-    }
-    let disk = fixture.build(cache).map_err(|e| e.to_string())?;
-    Ok(FixtureFacts { path: disk.path, label: disk.label })
-}
-
-/// Shows a build to the observer, else on the terminal, else as a line for each step.
-struct ImageProgress<'a> {
-    observer: Option<&'a Observer>,
-    bar: ProgressBar,
-    step: RefCell<String>,
-}
-
-impl<'a> ImageProgress<'a> {
-    fn new(observer: Option<&'a Observer>, name: &str) -> Self {
-        // The bar writes to the terminal itself, so it shows in spite of the capture of libtest. It is hidden until its
-        // first step, which comes only when something must be built.
-        let bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::hidden());
-        let style = ProgressStyle::with_template("{prefix} [{bar:30}] {msg} ({elapsed})");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(format!("vmtest: image {name}"));
-        Self { observer, bar, step: RefCell::default() }
-    }
-}
-
-impl vmtest_images::Progress for ImageProgress<'_> {
-    fn step(&self, percent: u64, what: &str) {
-        if let Some(observer) = self.observer {
-            return observer(&Event::Image { what: what.to_owned(), percent });
-        }
-        let before = self.step.replace(what.to_owned());
-        match std::io::stderr().is_terminal() {
-            true if before.is_empty() => self.bar.set_draw_target(ProgressDrawTarget::stderr()),
-            false if before != what => eprintln!("{}: {what}", self.bar.prefix()),
-            _ => {}
-        }
-        self.bar.set_message(what.to_owned());
-        self.bar.set_position(percent);
-    }
-}
-
-impl Drop for ImageProgress<'_> {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
+fn build_fixture(
+    settings: &Settings,
+    base: &Path,
+    fixture: &Fixture,
+    observer: Option<&Observer>,
+) -> Result<Disk, String> {
+    let show = |what: &str, percent| Event::Fixture { fixture: fixture.to_string(), what: what.to_owned(), percent };
+    let progress = BuildProgress::new(observer, format!("fixture {fixture}"), &show);
+    let build = || {
+        let cache = settings.fixtures()?;
+        fixture.clone().relative_to(base).build_with(&cache, &|percent, what| progress.step(percent, what))
+    };
+    build().map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
     panic::AssertUnwindSafe,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -25,10 +25,11 @@ use tokio::{
     sync::{oneshot, watch},
     time::timeout,
 };
+use vmtest_fixtures::Disk;
 
 use super::{
     end::End,
-    facts::gather,
+    facts::{Gathered, gather},
     settings::Settings,
     signals,
     traces::{Traces, stop_following},
@@ -239,7 +240,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     let settings = Settings::get()?;
     let root = runs_root(settings.run.as_deref())?;
     reconcile_once(&root)?;
-    let (facts, hypervisor) = gather(&spec, settings, observer.as_ref());
+    let Gathered { facts, hypervisor, disks } = gather(&spec, settings, observer.as_ref());
     let plan = plan::plan(&spec, &facts)?;
     let hypervisor = hypervisor.expect("a plan has a backend");
 
@@ -265,7 +266,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     let run = Run {
         members: watch::Sender::default(),
         keys,
-        planner: planner(spec, settings, observer.clone()),
+        planner: planner(spec, settings, observer.clone(), disks),
         tasks: Arc::new(Tasks::new(engine.handle().clone())),
         joining: tokio::sync::Mutex::default(),
         dir,
@@ -337,11 +338,13 @@ fn timed_out(run: &Run) -> String {
     format!("the test has not ended within its timeout of {seconds:.1} s{waiting}")
 }
 
-/// Plans machines that join the test's own later, with its defaults.
-fn planner(spec: ClusterSpec, settings: &'static Settings, observer: Option<Observer>) -> Planner {
+/// Plans machines that join the test's own later, with its defaults. As long as it lives, so do the run's fixture disks.
+fn planner(spec: ClusterSpec, settings: &'static Settings, observer: Option<Observer>, disks: Vec<Disk>) -> Planner {
+    let held = Mutex::new(disks);
     Box::new(move |nodes, others, first| {
         let spec = ClusterSpec { nodes: nodes.to_vec(), ..spec.clone() };
-        let (facts, _) = gather(&spec, settings, observer.as_ref());
+        let Gathered { facts, disks, .. } = gather(&spec, settings, observer.as_ref());
+        held.lock().unwrap_or_else(PoisonError::into_inner).extend(disks);
         plan::plan_more(&spec, &facts, others, first)
     })
 }

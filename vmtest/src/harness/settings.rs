@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::OnceLock};
 
+use bytesize::ByteSize;
+
 use crate::{
     error::{Error, Kind, Phase},
     hypervisor,
@@ -9,11 +11,12 @@ use crate::{
 
 const BACKEND: &str = "VMTEST_BACKEND";
 const CACHE: &str = "VMTEST_CACHE";
+const CACHE_LIMIT: &str = "VMTEST_CACHE_LIMIT";
 const RUN: &str = "VMTEST_RUN";
 const TIMEOUT_SCALE: &str = "VMTEST_TIMEOUT_SCALE";
 const QEMU: &str = "VMTEST_QEMU";
 /// Every name that a user may set, for the message about a wrong one.
-const NAMES: &[&str] = &[BACKEND, CACHE, QEMU, RUN, TIMEOUT_SCALE];
+const NAMES: &[&str] = &[BACKEND, CACHE, CACHE_LIMIT, QEMU, RUN, TIMEOUT_SCALE];
 /// Variables of our own tests.
 const INTERNAL: &str = "VMTEST_INTERNAL_";
 
@@ -24,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) backends: Vec<String>,
     /// Where images and fixture disks are kept.
     pub(crate) cache: Option<PathBuf>,
+    /// How large all fixture disks may become together, in bytes.
+    pub(crate) cache_limit: Option<u64>,
     /// Where run directories are made.
     pub(crate) run: Option<PathBuf>,
     /// Every timeout is multiplied by it.
@@ -57,13 +62,29 @@ impl Settings {
         std::path::absolute(&cache).unwrap_or(cache)
     }
 
+    /// Where fixture disks are kept.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn fixtures(&self) -> Result<vmtest_fixtures::Cache, vmtest_fixtures::Error> {
+        let cache = vmtest_fixtures::Cache::open(self.cache_dir())?;
+        Ok(self.cache_limit.into_iter().fold(cache, vmtest_fixtures::Cache::limit))
+    }
+
     fn parse(variables: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
-        let mut settings =
-            Self { backends: vec![], cache: None, run: None, timeout_scale: 1.0, binaries: BTreeMap::new() };
+        let mut settings = Self {
+            backends: vec![],
+            cache: None,
+            cache_limit: None,
+            run: None,
+            timeout_scale: 1.0,
+            binaries: BTreeMap::new(),
+        };
         for (name, value) in variables {
             match name.as_str() {
                 BACKEND => settings.backends = parse_backends(&value)?,
                 CACHE => settings.cache = Some(value.into()),
+                CACHE_LIMIT => settings.cache_limit = Some(parse_size(&value)?),
                 RUN => settings.run = Some(value.into()),
                 TIMEOUT_SCALE => settings.timeout_scale = parse_scale(&value)?,
                 QEMU => drop(settings.binaries.insert("qemu", value.into())),
@@ -85,6 +106,12 @@ fn parse_backends(value: &str) -> Result<Vec<String>, String> {
     }
 }
 
+fn parse_size(value: &str) -> Result<u64, String> {
+    let size = value.parse().ok().filter(|_| value.contains(|c: char| c.is_ascii_alphabetic()));
+    let wrong = || format!("{CACHE_LIMIT}: `{value}` is no size: give a number with a unit, such as 20GiB");
+    size.map(|size: ByteSize| size.as_u64()).ok_or_else(wrong)
+}
+
 fn parse_scale(value: &str) -> Result<f64, String> {
     let scale = value.parse().ok().filter(|scale: &f64| scale.is_finite() && *scale > 0.0);
     scale.ok_or_else(|| format!("{TIMEOUT_SCALE}: `{value}` is no factor: give a number above 0, such as 2.5"))
@@ -104,12 +131,17 @@ mod tests {
         assert!(error.starts_with("unknown setting `VMTEST_BAKEND`: valid are VMTEST_BACKEND,"), "{error}");
         assert!(parse("VMTEST_BACKEND", "qemo").unwrap_err().contains("valid are auto, qemu"));
         assert!(parse("VMTEST_TIMEOUT_SCALE", "-1").is_err());
+        for wrong in ["20", "much", "20 apples", "-1GiB"] {
+            let error = parse("VMTEST_CACHE_LIMIT", wrong).unwrap_err();
+            assert!(error.contains("such as 20GiB"), "{error}");
+        }
     }
 
     #[test]
     fn right_settings_are_read() {
         assert_eq!(parse("VMTEST_BACKEND", "auto").unwrap().backends, Vec::<String>::new());
         assert_eq!(parse("VMTEST_BACKEND", "qemu").unwrap().backends, ["qemu"]);
+        assert_eq!(parse("VMTEST_CACHE_LIMIT", "20GiB").unwrap().cache_limit, Some(20 << 30));
         assert_eq!(parse("VMTEST_TIMEOUT_SCALE", "2.5").unwrap().timeout_scale, 2.5);
         assert!(parse("VMTEST_INTERNAL_CRASH", "3").is_ok());
     }

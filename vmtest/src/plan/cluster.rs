@@ -32,6 +32,8 @@ const SCRATCH_AT: &str = "/scratch";
 const SCRATCH_LABEL: &str = "vmtest-scratch";
 /// virtio-blk disks beyond this run out of the letters that people can read in `/dev/vd?`.
 const MAX_FIXTURES: usize = 23;
+/// What a guest does not run without.
+const SYSTEM_DIRECTORIES: &[&str] = &["bin", "etc", "lib", "lib64", "root", "run", "sbin", "tmp", "usr", "var"];
 
 /// Everything that will be done for one cluster; what `provision` carries out and what the evidence keeps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -128,7 +130,7 @@ fn plan_nodes(
     }
     for (fixture, built) in &facts.fixtures {
         if let Err(why) = built {
-            problems.missing(format!("fixture `{}`: {why}", fixture.dir.display()));
+            problems.missing(format!("fixture `{fixture}`: {why}"));
         }
     }
     let nodes = spec.nodes.iter().enumerate();
@@ -167,10 +169,10 @@ fn plan_node(
             let (is, least) = (bytes >> 20, MIN_DISK >> 20);
             problems.spec(format!("node `{}`: a `disk` of {is} MiB, but it takes at least {least} MiB", node.name));
         }
-        if disks.iter().any(|disk| disk.at == SCRATCH_AT) {
+        for disk in disks.iter().filter(|disk| overlap(&disk.at, SCRATCH_AT)) {
             problems.spec(format!(
-                "node `{}`: its `disk` is mounted at `{SCRATCH_AT}`: give the fixture there another `at`",
-                node.name
+                "node `{}`: its `disk` is mounted at `{SCRATCH_AT}`: give the fixture at `{}` another `at`",
+                node.name, disk.at
             ));
         }
         let path = format!("{SCRATCH}/disk.ext4");
@@ -223,20 +225,27 @@ fn plan_node(
 
 fn plan_disks(node: &str, fixtures: &[&FixtureSpec], facts: &Facts, problems: &mut Problems) -> Vec<DiskPlan> {
     let mut disks: Vec<DiskPlan> = Vec::new();
-    for fixture in fixtures {
-        let at = fixture.at.clone().unwrap_or_else(|| default_mount_point(fixture));
-        if !at.starts_with('/')
-            || at.split('/').any(|part| part == "..")
-            || at.chars().any(|c| c.is_whitespace() || c.is_control())
-        {
-            problems.spec(format!(
-                "node `{node}`: a fixture cannot be mounted at `{at}`: give an absolute path without spaces"
-            ));
-        }
-        let built = facts.fixtures.iter().find(|(spec, _)| spec == *fixture).and_then(|(_, built)| built.as_ref().ok());
-        let Some(built) = built else { continue };
-        if let Some(other) = disks.iter().find(|disk| disk.at == at) {
-            problems.spec(format!("node `{node}`: two fixtures at `{}`: give one of them another `at`", other.at));
+    for FixtureSpec { fixture, at } in fixtures {
+        let at = at.clone().unwrap_or_else(|| format!("/fixtures/{}", fixture.name()));
+        let at = match mount_point(&at) {
+            Ok(at) => at,
+            Err(why) => {
+                problems.spec(format!("node `{node}`: the fixture `{fixture}` cannot be mounted at `{at}`: {why}"));
+                continue;
+            }
+        };
+        let built = facts.fixtures.iter().find(|(asked, _)| asked == fixture);
+        let Some(built) = built.and_then(|(_, built)| built.as_ref().ok()) else { continue };
+        for other in &disks {
+            if other.at == at {
+                problems.spec(format!("node `{node}`: two fixtures at `{at}`: give one of them another `at`"));
+            } else if overlap(&other.at, &at) {
+                problems.spec(format!(
+                    "node `{node}`: of the fixtures at `{}` and `{at}` one is inside the other, which is read-only: give \
+                     one of them another `at`",
+                    other.at
+                ));
+            }
         }
         let path = built.path.display().to_string();
         if disks.iter().any(|disk| disk.label == built.label && disk.path != path) {
@@ -250,9 +259,28 @@ fn plan_disks(node: &str, fixtures: &[&FixtureSpec], facts: &Facts, problems: &m
     disks
 }
 
-fn default_mount_point(fixture: &FixtureSpec) -> String {
-    let name = fixture.dir.file_name().unwrap_or_default().to_string_lossy();
-    format!("/fixtures/{name}")
+/// The path without a `/` at its end or two in a row, or why nothing can be mounted there.
+fn mount_point(at: &str) -> Result<String, &'static str> {
+    let parts: Vec<&str> = at.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    // What `/proc/mounts` writes in another way.
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '\\' || c == '#';
+    match parts.as_slice() {
+        _ if !at.starts_with('/') => Err("give an absolute path"),
+        _ if at.contains(odd) => Err("give a path without spaces, `#` and `\\`"),
+        _ if parts.contains(&"..") => Err("give a path without `..`"),
+        [] => Err("it would hide all files of the guest: give a directory below"),
+        ["dev" | "proc" | "sys", ..] => Err("this is the kernel's: give another path"),
+        [one] if SYSTEM_DIRECTORIES.contains(one) => Err("it would hide the guest's own files: give a directory below"),
+        _ => Ok(format!("/{}", parts.join("/"))),
+    }
+}
+
+/// Whether one is the other or inside of it.
+fn overlap(a: &str, b: &str) -> bool {
+    let inside = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    inside(a, b) || inside(b, a)
 }
 
 fn check_names(nodes: &[NodeSpec], others: &[NodePlan], problems: &mut Problems) {

@@ -3,8 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-
-use crate::spec::FixtureSpec;
+use vmtest_fixtures::Fixture;
 
 /// What planning has to know. Where something could not be had, the reason stands in its place, so that planning can
 /// name every reason at once.
@@ -14,8 +13,8 @@ pub struct Facts {
     pub backend: Result<BackendFacts, String>,
     /// Every image that the spec names.
     pub images: BTreeMap<String, Result<ImageFacts, String>>,
-    /// Every fixture that the spec names.
-    pub fixtures: Vec<(FixtureSpec, Result<FixtureFacts, String>)>,
+    /// Every fixture that the spec names, with the disk that was made of it.
+    pub fixtures: Vec<(Fixture, Result<FixtureFacts, String>)>,
     /// What else the host lacks: the device for taps, the right to make a network namespace.
     pub missing: Vec<String>,
     /// The factor of `VMTEST_TIMEOUT_SCALE`.

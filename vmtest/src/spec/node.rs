@@ -1,8 +1,7 @@
 //! One node, as asked.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
+use vmtest_fixtures::Fixture;
 
 use super::Fake;
 
@@ -34,15 +33,13 @@ pub struct NodeSettings {
     pub fake: Option<Fake>,
 }
 
-/// A directory that a guest finds mounted read-only.
+/// A directory, or files that a test makes up, that a guest finds mounted read-only.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FixtureSpec {
-    /// The directory; a relative one is resolved against [`crate::spec::ClusterSpec::base`].
-    pub dir: PathBuf,
-    /// Where the guest mounts it, absolute; by default `/fixtures/<name of the directory>`.
+    /// What is on the disk; a relative directory is resolved against [`crate::spec::ClusterSpec::base`].
+    pub fixture: Fixture,
+    /// Where the guest mounts it, absolute; by default `/fixtures/<the disk's label>`.
     pub at: Option<String>,
-    /// The disk's filesystem label, at most 16 bytes; by default made from the directory's name.
-    pub label: Option<String>,
 }
 
 impl NodeSpec {
@@ -94,10 +91,18 @@ impl NodeSpec {
         self
     }
 
-    /// A directory that the guest finds read-only at `at`.
+    /// A directory, by its path, or a [`Fixture`] that the guest finds read-only at `at`.
+    ///
+    /// ```
+    /// # use vmtest::prelude::*;
+    /// let node = NodeSpec::new("web")
+    ///     .fixture("tests/data/www", "/srv/www")
+    ///     .fixture(Fixture::from_files([("app.conf", "port = 80")]).label("conf"), "/srv/conf");
+    /// # drop(node);
+    /// ```
     #[must_use]
-    pub fn fixture(mut self, dir: impl Into<PathBuf>, at: impl Into<String>) -> Self {
-        self.settings.fixtures.push(FixtureSpec { dir: dir.into(), at: Some(at.into()), label: None });
+    pub fn fixture(mut self, fixture: impl Into<Fixture>, at: impl Into<String>) -> Self {
+        self.settings.fixtures.push(FixtureSpec { fixture: fixture.into(), at: Some(at.into()) });
         self
     }
 }

@@ -8,7 +8,10 @@ fn facts() -> Facts {
     Facts {
         backend: Ok(BackendFacts { name: "qemu".into(), capabilities: QEMU }),
         images: [("micro".to_owned(), Ok(micro))].into(),
-        fixtures: vec![(schema(), Ok(FixtureFacts { path: "/cache/fixtures/1.ext4".into(), label: "schema".into() }))],
+        fixtures: vec![(
+            schema().fixture,
+            Ok(FixtureFacts { path: "/cache/fixtures/1.ext4".into(), label: "schema".into() }),
+        )],
         missing: vec![],
         timeout_scale: 1.0,
     }
@@ -17,7 +20,7 @@ fn facts() -> Facts {
 const QEMU: Capabilities = Capabilities { emulated: true, own_kernel: true, faults: false };
 
 fn schema() -> FixtureSpec {
-    FixtureSpec { dir: "/src/schema".into(), at: None, label: None }
+    FixtureSpec { fixture: "/src/schema".into(), at: None }
 }
 
 #[test]
@@ -138,6 +141,33 @@ fn two_fixtures_at_one_place_are_refused() {
 }
 
 #[test]
+fn fixtures_are_where_they_can_be() {
+    let problems = |places: &[&str]| {
+        let mut spec = ClusterSpec::new("t");
+        spec.nodes = vec![NodeSpec::new("a").disk(1 << 30)];
+        let at = |at: &&str| FixtureSpec { at: Some((*at).to_owned()), ..schema() };
+        spec.nodes[0].settings.fixtures = places.iter().map(at).collect();
+        plan(&spec, &facts()).map(|plan| plan.nodes[0].disks[0].at.clone()).map_err(|e| e.to_string())
+    };
+    assert_eq!(problems(&["//srv/./www/"]).unwrap(), "/srv/www");
+    assert_eq!(problems(&["/srv", "/srv2", "/usr/share/x"]).unwrap(), "/srv");
+    for (places, said) in [
+        (&["srv"] as &[&str], "cannot be mounted at `srv`: give an absolute path"),
+        (&["/a b"], "without spaces"),
+        (&["/a/../b"], "without `..`"),
+        (&["/"], "hide all files"),
+        (&["/etc/"], "hide the guest's own files"),
+        (&["/proc/x"], "the kernel's"),
+        (&["/srv/www", "/srv"], "the fixtures at `/srv/www` and `/srv` one is inside the other"),
+        (&["/srv", "/srv/"], "two fixtures at `/srv`"),
+        (&["/scratch/x"], "give the fixture at `/scratch/x` another `at`"),
+    ] {
+        let error = problems(places).unwrap_err();
+        assert!(error.contains(said), "{places:?}: {error}");
+    }
+}
+
+#[test]
 fn a_scratch_disk_is_the_last_and_has_its_place() {
     let mut spec = ClusterSpec::new("t");
     spec.defaults.disk = Some(1 << 30);
@@ -150,9 +180,7 @@ fn a_scratch_disk_is_the_last_and_has_its_place() {
 
     spec.nodes[1] = NodeSpec::new("b").disk(1 << 20);
     spec.nodes[0].settings.fixtures[0].at = Some("/scratch".into());
-    let mut facts = facts();
-    facts.fixtures[0].0.at = Some("/scratch".into());
-    let error = plan(&spec, &facts).unwrap_err().to_string();
+    let error = plan(&spec, &facts()).unwrap_err().to_string();
     for said in
         ["node `a`: its `disk` is mounted at `/scratch`", "node `b`: a `disk` of 1 MiB, but it takes at least 16"]
     {
