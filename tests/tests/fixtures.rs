@@ -98,7 +98,7 @@ async fn in_guest(node: &Node, at: &str) -> Result<Seen> {
     let mut seen = Seen::new();
     for entry in tar::Archive::new(&*archive.stdout_raw()).entries()? {
         let mut entry = entry?;
-        let path = entry.path_bytes().trim_ascii_end().to_vec();
+        let path = entry.path_bytes().to_vec();
         let path = path.strip_prefix(b"./").unwrap_or(&path).to_vec();
         let path = path.strip_suffix(b"/").unwrap_or(&path).to_vec();
         let header = entry.header();
