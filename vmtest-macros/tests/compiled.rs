@@ -25,6 +25,7 @@ mod harness {
             KernelArgs(&'static str),
             Backend(&'static str),
             Nodes(u32),
+            Budget { nodes: u32, memory: Option<u64>, cpus: Option<u32>, disk: Option<u64> },
             Allow(Allow),
         }
 

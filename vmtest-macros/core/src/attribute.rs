@@ -6,7 +6,7 @@ use syn::{Lit, LitStr, Path};
 use crate::grammar::{Entry, Value, span_of, split};
 use crate::keys::{self, Form, Key, Place};
 use crate::problems::Problems;
-use crate::setting::{Fixture, Setting};
+use crate::setting::{Budget, Fixture, Setting};
 use crate::units;
 
 /// The settings of one test or one node, in the order in which they were written.
@@ -58,6 +58,11 @@ impl Settings {
                 Ok(allowed) => return self.settings.extend(allowed),
                 Err(error) => Err(error),
             },
+            Form::Budget => match budget(key, &name, value, problems) {
+                Ok(Some(budget)) => Ok(Setting::Budget(budget)),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            },
             Form::Crate => {
                 match text(key, &name, value).and_then(|text| crate_path(&text)) {
                     Ok(path) => self.krate = Some(path),
@@ -91,6 +96,7 @@ fn wrong_type(key: &Key, span: Span) -> syn::Error {
         Form::Size(_) => "a size, a string with a unit",
         Form::Duration(_) => "a duration, a string with a unit",
         Form::Fixture => "a directory in parentheses",
+        Form::Budget => "machines in parentheses",
         Form::Allow(_) => "strings in parentheses",
         Form::Crate => "a path in a string",
     };
@@ -162,6 +168,51 @@ fn allowed(
         }
     }
     Ok(allowed)
+}
+
+/// The keys inside `budget(..)`, with examples.
+pub(crate) const IN_BUDGET: &[(&str, &str)] =
+    &[("nodes", "nodes = 3"), ("memory", r#"memory = "1GiB""#), ("cpus", "cpus = 2"), ("disk", r#"disk = "8GiB""#)];
+
+/// `None` if there was a problem and it has been reported.
+fn budget(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> syn::Result<Option<Budget>> {
+    let group = parenthesised(key, name, value, "a number of machines")?;
+    let (mut nodes, mut budget, mut seen) = (None, Budget::default(), Vec::new());
+    for part in split(group.stream(), problems) {
+        let Some(Entry { name, value }) = problems.take(syn::parse2::<Entry>(part)) else {
+            continue;
+        };
+        let written = name.to_string();
+        // Inside they are written as they are on a test.
+        let Some(inner) = keys::KEYS.iter().find(|key| key.name == written && is_in_budget(key.name)) else {
+            let valid: Vec<&str> = IN_BUDGET.iter().map(|(key, _)| *key).collect();
+            problems.at(name.span(), keys::unknown(&written, "a budget", &valid));
+            continue;
+        };
+        if seen.contains(&inner.name) {
+            problems.at(name.span(), format!("duplicate key `{written}`: a budget takes it once"));
+        }
+        seen.push(inner.name);
+        match inner.name {
+            "nodes" => nodes = Some(problems.take(count(inner, &name, value)).unwrap_or(1)),
+            "cpus" => budget.cpus = problems.take(count(inner, &name, value)),
+            of => {
+                let size = text(inner, &name, value).and_then(|text| parse(&text, units::bytes));
+                let slot = if of == "memory" { &mut budget.memory } else { &mut budget.disk };
+                *slot = problems.take(size);
+            }
+        }
+    }
+    let Some(nodes) = nodes else {
+        let message = format!("`{}` needs the number of its machines: write `{}`", key.name, key.example);
+        problems.at(name.span(), message);
+        return Ok(None);
+    };
+    Ok(Some(Budget { nodes, ..budget }))
+}
+
+fn is_in_budget(name: &str) -> bool {
+    IN_BUDGET.iter().any(|(key, _)| *key == name)
 }
 
 /// The keys inside `fixture(..)`, after the directory, with examples.

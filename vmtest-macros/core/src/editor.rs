@@ -9,7 +9,7 @@ use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::quote;
 use syn::{FnArg, Meta, Signature};
 
-use crate::attribute::IN_FIXTURE;
+use crate::attribute::{IN_BUDGET, IN_FIXTURE};
 use crate::grammar::split;
 use crate::keys::{KEYS, Place};
 use crate::problems::Problems;
@@ -31,19 +31,22 @@ pub(crate) fn hints(args: &TokenStream, sig: &Signature) -> TokenStream {
     }
     let mut test = Keys::at("test", Place::Test);
     let mut node = Keys::at("node", Place::Node);
-    let mut fixture = Keys { place: "fixture", valid: IN_FIXTURE.to_vec(), written: None };
+    let mut nested = [
+        Keys { place: "fixture", valid: IN_FIXTURE.to_vec(), written: None },
+        Keys { place: "budget", valid: IN_BUDGET.to_vec(), written: None },
+    ];
 
-    test.read(args.clone(), &mut fixture);
+    test.read(args.clone(), &mut nested);
     for input in &sig.inputs {
         let FnArg::Typed(typed) = input else { continue };
         for attr in typed.attrs.iter().filter(|attr| attr.path().is_ident("node")) {
             if let Meta::List(list) = &attr.meta {
-                node.read(list.tokens.clone(), &mut fixture);
+                node.read(list.tokens.clone(), &mut nested);
             }
         }
     }
 
-    let modules = [test, node, fixture].into_iter().filter_map(Keys::module);
+    let modules = [test, node].into_iter().chain(nested).filter_map(Keys::module);
     quote! {
         // Which cfgs there are is up to the crate of the test, and it has not heard of this one.
         #[allow(unexpected_cfgs)]
@@ -59,19 +62,20 @@ impl Keys {
         Self { place: name, valid, written: None }
     }
 
-    /// Takes what stands for the key in each of these entries, here and in the parentheses of a fixture.
-    fn read(&mut self, tokens: TokenStream, fixture: &mut Self) {
+    /// Takes what stands for the key in each of these entries, here and in the parentheses of those that have keys of
+    /// their own.
+    fn read(&mut self, tokens: TokenStream, nested: &mut [Self]) {
         let written = self.written.get_or_insert_default();
         // What is wrong is reported where they are read in earnest.
         for part in split(tokens, &mut Problems::default()) {
             let mut part = part.into_iter();
             let Some(key) = part.next() else { continue };
             if let (TokenTree::Ident(key), Some(TokenTree::Group(group))) = (&key, part.next())
-                && key == "fixture"
+                && let Some(nested) = nested.iter_mut().find(|nested| key == nested.place)
             {
                 let parts = split(group.stream(), &mut Problems::default());
                 let keys = parts.into_iter().filter_map(|part| importable(part.into_iter().next()?));
-                fixture.written.get_or_insert_default().extend(keys);
+                nested.written.get_or_insert_default().extend(keys);
             }
             written.extend(importable(key));
         }

@@ -39,6 +39,8 @@ pub(crate) enum Form {
     /// `allow("..", "..")`: strings in parentheses, each the first of one of these pairs; the second is the variant of
     /// `vmtest::__private::Allow`.
     Allow(&'static [(&'static str, &'static str)]),
+    /// `budget(nodes = 3, memory = "..", cpus = 2, disk = "..")`, of which only `nodes` is needed.
+    Budget,
     /// The path of this library, for crates that rename or wrap it.
     Crate,
 }
@@ -75,6 +77,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "nodes", places: TEST, form: Form::Count(Setting::Nodes), example: "nodes = 3" },
     Key { name: "timeout", places: TEST, form: Form::Duration(Setting::Timeout), example: r#"timeout = "3m""# },
     Key { name: "backend", places: TEST, form: Form::Text(Setting::Backend), example: r#"backend = "qemu""# },
+    Key { name: "budget", places: TEST, form: Form::Budget, example: "budget(nodes = 3)" },
     Key { name: "allow", places: TEST, form: Form::Allow(ALLOWED), example: r#"allow("task-panic")"# },
     Key { name: "crate", places: TEST, form: Form::Crate, example: r#"crate = "::vmtest""# },
 ];

@@ -1,7 +1,7 @@
 //! One setting, as the macro hands it to the harness.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::quote;
+use quote::{ToTokens, quote};
 use syn::{LitStr, Path};
 
 /// Mirrors `vmtest::__private::Setting`. Strings keep the user's spans.
@@ -18,8 +18,21 @@ pub(crate) enum Setting {
     KernelArgs(LitStr),
     Backend(LitStr),
     Nodes(u32),
+    Budget(Budget),
     /// A variant of `vmtest::__private::Allow`.
     Allow(Ident),
+}
+
+/// Machines that join later, for which room is kept.
+#[derive(Default)]
+pub(crate) struct Budget {
+    pub(crate) nodes: u32,
+    /// Of each, in bytes.
+    pub(crate) memory: Option<u64>,
+    /// Of each.
+    pub(crate) cpus: Option<u32>,
+    /// Of each, in bytes.
+    pub(crate) disk: Option<u64>,
 }
 
 /// A directory of the package that becomes a disk of the node.
@@ -48,13 +61,18 @@ impl Setting {
             Self::KernelArgs(text) => quote!(KernelArgs(#text)),
             Self::Backend(name) => quote!(Backend(#name)),
             Self::Nodes(count) => quote!(Nodes(#count)),
+            Self::Budget(budget) => {
+                let Budget { nodes, memory, cpus, disk } = budget;
+                let (memory, cpus, disk) = (option(memory.as_ref()), option(cpus.as_ref()), option(disk.as_ref()));
+                quote!(Budget { nodes: #nodes, memory: #memory, cpus: #cpus, disk: #disk })
+            }
             Self::Allow(what) => quote!(Allow(#krate::__private::Allow::#what)),
         };
         quote!(#krate::__private::Setting::#variant)
     }
 }
 
-fn option(value: Option<&LitStr>) -> TokenStream {
+fn option(value: Option<&impl ToTokens>) -> TokenStream {
     match value {
         Some(value) => quote!(::core::option::Option::Some(#value)),
         None => quote!(::core::option::Option::None),

@@ -50,7 +50,7 @@ fn unknown_key() {
     on_test(
         "memroy = \"1GiB\"",
         "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, \
-         `kernel_args`, `nodes`, `timeout`, `backend`, `allow`, `crate`",
+         `kernel_args`, `nodes`, `timeout`, `backend`, `budget`, `allow`, `crate`",
     );
     on_node(
         "colour = 3",
@@ -85,6 +85,7 @@ fn key_in_the_wrong_place() {
         ("timeout", "timeout = \"3m\""),
         ("nodes", "nodes = 3"),
         ("backend", "backend = \"qemu\""),
+        ("budget", "budget(nodes = 3)"),
         ("allow", "allow(\"task-panic\")"),
         ("crate", "crate = \"::vmtest\""),
     ] {
@@ -160,6 +161,27 @@ fn wrong_allow() {
         &[
             "`allow` does not take `task-panics`, did you mean `task-panic`?\n`allow` takes `task-panic`",
             "`allow` does not take `everything`\n`allow` takes `task-panic`",
+        ],
+    );
+}
+
+#[test]
+fn wrong_budget() {
+    for budget in ["budget", "budget()", "budget ="] {
+        on_test(budget, "`budget` needs a number of machines: write `budget(nodes = 3)`");
+    }
+    on_test("budget = 3", "`budget` takes machines in parentheses: write `budget(nodes = 3)`");
+    on_test("budget(cpus = 2)", "`budget` needs the number of its machines: write `budget(nodes = 3)`");
+    on_test("budget(nodes = 0)", "`nodes` takes a whole number, at least 1: write `nodes = 3`");
+    on_test("budget(nodes = 1, nodes = 2)", "duplicate key `nodes`: a budget takes it once");
+    check(
+        "budget(nodes = 1, cpu = 2, memory = 3, disk = \"1\", image = \"micro\")",
+        "async fn boots() {}",
+        &[
+            "unknown key `cpu`, did you mean `cpus`?\na budget takes `nodes`, `memory`, `cpus`, `disk`",
+            "`memory` takes a size, a string with a unit: write `memory = \"512MiB\"`",
+            "`1` has no unit: write a size such as \"512MiB\" or \"1GiB\"",
+            "unknown key `image`\na budget takes `nodes`, `memory`, `cpus`, `disk`",
         ],
     );
 }
@@ -292,7 +314,7 @@ fn all_problems_are_reported_at_once() {
             "`memory` needs a value: write `memory = \"512MiB\"`",
             "`cpus` takes a whole number, at least 1: write `cpus = 2`",
             "unknown key `weather`\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`, `nodes`, \
-             `timeout`, `backend`, `allow`, `crate`",
+             `timeout`, `backend`, `budget`, `allow`, `crate`",
             "a test is asynchronous: write `async fn boots`",
             "a test cannot be generic: nobody is there to choose the types",
             "a node needs a name: write `name: Node`",

@@ -59,7 +59,8 @@ fn a_test_without_parameters() {
 fn everything_at_once() {
     check(
         r#"image = "micro", memory = "512MiB", timeout = "3m", nodes = 2, kernel_args = "foo=1", backend = "qemu",
-           cpus = 2, fixture("tests/data", at = "/srv", label = "data"), allow("task-panic"),"#,
+           cpus = 2, fixture("tests/data", at = "/srv", label = "data"), allow("task-panic"),
+           budget(nodes = 3, memory = "1GiB"),"#,
         r#"
         /// Fails over.
         #[ignore = "slow"]
@@ -116,6 +117,12 @@ fn everything_at_once() {
                                 ::vmtest::__private::Setting::Allow(
                                     ::vmtest::__private::Allow::TaskPanic,
                                 ),
+                                ::vmtest::__private::Setting::Budget {
+                                    nodes: 3u32,
+                                    memory: ::core::option::Option::Some(1073741824u64),
+                                    cpus: ::core::option::Option::None,
+                                    disk: ::core::option::Option::None,
+                                },
                             ],
                             params: &[
                                 ::vmtest::__private::Parameter::of::<
@@ -329,6 +336,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn timeout() {}
                 ///backend = "qemu"
                 pub fn backend() {}
+                ///budget(nodes = 3)
+                pub fn budget() {}
                 ///allow("task-panic")
                 pub fn allow() {}
                 use self::memroy as _;

@@ -17,7 +17,7 @@ use crate::{
     cluster::Cluster,
     evidence::{Event, Observer},
     failure::Failure,
-    spec::{Allow, ClusterSpec, NodeSpec},
+    spec::{Allow, Budget, ClusterSpec, NodeSpec},
 };
 
 /// The limit of a cluster that has none.
@@ -72,6 +72,12 @@ impl ClusterBuilder {
     /// A backend that may run it; may be called again with the next choice.
     pub fn backend(mut self, name: impl Into<String>) -> Self {
         self.spec.backends.push(name.into());
+        self
+    }
+
+    /// Keeps room on the host for machines that are added later.
+    pub fn budget(mut self, later: Budget) -> Self {
+        self.spec.budget = later;
         self
     }
 

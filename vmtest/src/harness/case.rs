@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cluster::Cluster,
     failure::Failure,
-    spec::{Allow, ClusterSpec, FixtureSpec, NodeSettings, NodeSpec},
+    spec::{Allow, Budget, ClusterSpec, FixtureSpec, NodeSettings, NodeSpec},
 };
 
 /// One test: the constant that `#[vm_test]` emits.
@@ -67,6 +67,17 @@ pub enum Setting {
     Backend(&'static str),
     /// `nodes = n`
     Nodes(u32),
+    /// `budget(nodes = n, memory = "..", cpus = n, disk = "..")`, sizes in bytes.
+    Budget {
+        /// How many machines.
+        nodes: u32,
+        /// Memory of each.
+        memory: Option<u64>,
+        /// CPUs of each.
+        cpus: Option<u32>,
+        /// Disk of each.
+        disk: Option<u64>,
+    },
     /// `allow("..")`; one for each of its values.
     Allow(Allow),
 }
@@ -112,6 +123,7 @@ impl TestCase {
             match *option {
                 Setting::Timeout(ms) => spec.timeout = Some(Duration::from_millis(ms)),
                 Setting::Backend(names) => spec.backends.extend(names.split(',').map(|name| name.trim().to_owned())),
+                Setting::Budget { nodes, memory, cpus, disk } => spec.budget = Budget { nodes, memory, cpus, disk },
                 Setting::Allow(what) => drop(spec.allow.insert(what)),
                 Setting::Nodes(n) => spec.nodes.extend((1..=n).map(|i| NodeSpec::new(format!("node{i}")))),
                 _ => {}
@@ -137,7 +149,11 @@ pub(super) fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
                 let fixture = label.into_iter().fold(fixture, Fixture::label);
                 to.fixtures.push(FixtureSpec { fixture, at: at.map(str::to_owned) });
             }
-            Setting::Timeout(_) | Setting::Backend(_) | Setting::Nodes(_) | Setting::Allow(_) => {}
+            Setting::Timeout(_)
+            | Setting::Backend(_)
+            | Setting::Nodes(_)
+            | Setting::Budget { .. }
+            | Setting::Allow(_) => {}
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Allow, NodeSettings, NodeSpec};
+use super::{Allow, Budget, NodeSettings, NodeSpec};
 
 /// What a test or a builder asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct ClusterSpec {
     pub timeout: Option<Duration>,
     /// The backends that may run it, in order of preference; empty leaves it to the settings.
     pub backends: Vec<String>,
+    /// Machines that join later, for which room on the host is kept from the start.
+    #[serde(default)]
+    pub budget: Budget,
     /// What does not fail it.
     pub allow: BTreeSet<Allow>,
 }

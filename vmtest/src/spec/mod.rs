@@ -1,13 +1,17 @@
 //! What was asked, as plain data. Nothing here looks at the host.
 
 mod allow;
+mod budget;
 mod cluster;
 mod fake;
 mod node;
+mod resources;
 mod rung;
 
 pub use allow::Allow;
+pub use budget::Budget;
 pub use cluster::ClusterSpec;
 pub use fake::{Call, Fake, Fault, Reply};
 pub use node::{FixtureSpec, NodeSettings, NodeSpec};
+pub use resources::Resources;
 pub use rung::Rung;
