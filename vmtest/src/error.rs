@@ -38,6 +38,8 @@ pub enum Kind {
 pub enum Phase {
     /// Deciding what will be done; nothing was touched.
     Plan,
+    /// Waiting for a share of the host; nothing was touched.
+    Lease,
     /// Making the network, the disks and the machines.
     Provision,
     /// Waiting for the machines to answer.
@@ -52,6 +54,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Plan => "plan",
+            Self::Lease => "lease",
             Self::Provision => "provision",
             Self::Ready => "ready",
             Self::Body => "body",

@@ -60,6 +60,7 @@ impl Screen {
             Event::Image { what, percent } | Event::Fixture { what, percent, .. } => {
                 self.image(&mut state, what, *percent)
             }
+            Event::Waiting(waiting) => self.line(&state, &waiting.to_string()),
             Event::Planned { run, nodes, backend } => {
                 if let Some(bar) = state.image.take() {
                     bar.finish_and_clear();

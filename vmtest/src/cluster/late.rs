@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     error::{Error, Kind, Phase},
-    spec::NodeSpec,
+    evidence::{Event, ShownWait},
+    spec::{NodeSpec, Resources},
 };
 
 /// A line of `/etc/hosts` is changed in milliseconds; a machine that does not do it in this time does nothing.
@@ -25,7 +26,8 @@ impl Cluster {
     /// Adds a machine, and returns when it answers and all running machines know its name.
     ///
     /// # Errors
-    /// [`Kind::Spec`] or [`Kind::Missing`] for one that cannot be planned, else why it does not come up.
+    /// [`Kind::Spec`] or [`Kind::Missing`] for one that cannot be planned or for which there is no room, else why it
+    /// does not come up.
     pub async fn add(&self, node: NodeSpec) -> Result<Node, Error> {
         let mut added = self.add_all([node]).await?;
         added.pop().ok_or_else(|| Error::new(Kind::Spec, "no machine was added"))
@@ -33,6 +35,10 @@ impl Cluster {
 
     /// Adds machines, which boot beside each other, and returns when all answer and all running machines know their
     /// names. They get the test's defaults.
+    ///
+    /// They take their share of the host from what `budget(nodes = ..)` has kept for them. Without, or beyond it, they
+    /// take what is free, or wait for it; this time does not count against the test's timeout. Where all tests that
+    /// hold a share wait in this way, the one that began last gets an error, so that the others go on.
     ///
     /// ```no_run
     /// # use vmtest::prelude::*;
@@ -50,8 +56,17 @@ impl Cluster {
         let (tell, added) = oneshot::channel();
         let work = async move {
             let members = plan(&run, nodes).await.map_err(|e| e.in_phase(Phase::Body))?;
-            let joined = join(&run, &members).await;
+            let cost = cost(&run, &members);
+            let leased = lease(&run, cost).await;
+            let has_share = leased.is_ok();
+            let joined = match leased {
+                Ok(()) => join(&run, &members).await,
+                Err(e) => Err(e),
+            };
             if joined.is_err() {
+                if has_share {
+                    run.claim.give_back(memory_and_cpus(cost));
+                }
                 for member in &members {
                     run.leave(&member.plan.name);
                     // Its VMM is in the journal; a teardown would end it as well.
@@ -79,6 +94,7 @@ impl Cluster {
         let removal = node.change(Action::Remove, true, |run, member| async move {
             member.set_state(State::Removed);
             run.leave(&member.plan.name);
+            run.claim.give_back(memory_and_cpus(member.plan.cost(&run.plan.capabilities)));
             if let Some(links) = run.links.get() {
                 links.remove(&member.plan.tap).await?;
             }
@@ -103,6 +119,24 @@ async fn plan(run: &Arc<Run>, nodes: Vec<NodeSpec>) -> Result<Vec<Arc<Member>>, 
     let members: Vec<_> = planned.into_iter().map(|(node, base)| run.new_member(node, base.into())).collect();
     run.join(members.clone());
     Ok(members)
+}
+
+/// What these machines take from the host.
+fn cost(run: &Run, members: &[Arc<Member>]) -> Resources {
+    members.iter().map(|member| member.plan.cost(&run.plan.capabilities)).sum()
+}
+
+/// What a machine gives back that is off: its disk stays until the cluster goes.
+fn memory_and_cpus(cost: Resources) -> Resources {
+    Resources { disk: 0, ..cost }
+}
+
+/// Takes the share of machines that join. The test's time stands still while it waits.
+async fn lease(run: &Run, cost: Resources) -> Result<(), Error> {
+    let _stopped = run.clock.stop();
+    let emit = |event: &Event| run.emit(event);
+    let wait = ShownWait::of(&run.plan.name, &emit);
+    wait.during(run.claim.extend(cost, |waiting| wait.step(waiting))).await
 }
 
 async fn join(run: &Arc<Run>, members: &[Arc<Member>]) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! A cluster while it lives: provisioning, the handles that a test holds, teardown and reconcile.
 
 mod boot;
+mod clock;
 mod handle;
 mod ladder;
 mod late;
@@ -13,6 +14,7 @@ mod tasks;
 mod teardown;
 
 pub use crate::guest::ssh::Output;
+pub(crate) use clock::Clock;
 pub use handle::Cluster;
 pub(crate) use member::Member;
 pub use node::{Condition, ConsoleLines, Exit, Forward, Lines, Node, Process, Running, Sh, Spawn, Wait};

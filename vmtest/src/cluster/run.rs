@@ -15,12 +15,12 @@ use futures_util::{
 use once_cell::sync::OnceCell;
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{member::Member, tasks::Tasks};
+use super::{clock::Clock, member::Member, tasks::Tasks};
 use crate::{
     error::Error,
     evidence::{Event, Observer},
     guest::ssh::{Keys, Ssh},
-    host::{Journal, Keeper, RunDir, containing_panics},
+    host::{Claim, Journal, Keeper, RunDir, containing_panics},
     hypervisor::{Hypervisor, Site},
     net::Links,
     plan::{NodePlan, Plan, SSH_PORT},
@@ -35,6 +35,8 @@ pub(crate) type Planner =
 /// One cluster: what was planned and what holds it. Shared by all handles; nothing depends on when it is dropped.
 pub(crate) struct Run {
     pub(crate) plan: Plan,
+    /// Its share of the host, released when everything else is.
+    pub(crate) claim: Claim,
     pub(crate) dir: RunDir,
     pub(crate) journal: Journal,
     pub(crate) keeper: Keeper,
@@ -56,6 +58,8 @@ pub(crate) struct Run {
     /// Where the scratch disks of this run are.
     pub(crate) scratch: PathBuf,
     pub(crate) started: Instant,
+    /// What counts against the test's timeout.
+    pub(crate) clock: Arc<Clock>,
     pub(crate) observer: Option<Observer>,
 }
 

@@ -9,7 +9,7 @@ use super::run::Run;
 use crate::{
     error::Error,
     evidence::Event,
-    host::{DEATH_WITHIN, Effect, Entry, Journal, Process, ProcessId, RunDir, if_there},
+    host::{DEATH_WITHIN, Effect, Entry, Journal, Ledger, Process, ProcessId, RunDir, if_there},
     net::Links,
     plan::SCRATCH,
 };
@@ -31,15 +31,18 @@ pub(crate) async fn teardown(run: &Run) -> Vec<String> {
     {
         left.push(e.to_string());
     }
+    run.claim.release();
     run.emit(&Event::TornDown { took: began.elapsed(), left: left.clone() });
     left
 }
 
-/// Removes all runs whose owner is gone. The result names what could not be removed.
+/// Removes all runs whose owner is gone, and the claims and tickets of such. The result names what could not be
+/// removed.
 ///
 /// # Errors
 /// When the run directories cannot be read.
 pub(crate) async fn reconcile(root: &Path) -> Result<Vec<String>, Error> {
+    Ledger::sweep(root)?;
     let mut left = Vec::new();
     for run in RunDir::abandoned(root)? {
         let unfinished = match Journal::open(run.path()) {
@@ -151,7 +154,7 @@ mod tests {
 
     /// A run as a killed owner leaves it: a journal, a folder, and a process that should have died.
     fn abandoned_run(root: &Path, process: &ProcessId) -> TempDir {
-        let dir = RunDir::create(root).unwrap();
+        let dir = RunDir::create(root, RunDir::new_id().unwrap()).unwrap();
         let journal = Journal::create(dir.path(), "killed").unwrap();
         let link = journal.intent(Effect::Link { name: "br0".into() }).unwrap();
         journal.done(link, None).unwrap();

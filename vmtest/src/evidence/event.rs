@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use crate::spec::Rung;
+use crate::{host::Waiting, spec::Rung};
 
 /// Something that happened in a run. Times count from the start of provisioning; serialized, they are seconds.
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +26,15 @@ pub enum Event {
         what: String,
         /// How much of the whole is done.
         percent: u64,
+    },
+    /// The cluster, or machines that join it, waits for its share of the host; again whenever that changes. This time
+    /// counts against no timeout.
+    Waiting(Waiting),
+    /// It has its share, after it had to wait.
+    Granted {
+        /// How long it waited.
+        #[serde(serialize_with = "seconds")]
+        waited: Duration,
     },
     /// Everything is decided; provisioning begins.
     Planned {

@@ -11,7 +11,7 @@ use crate::{
     evidence::{Event, Observer},
     hypervisor::{self, Hypervisor},
     net,
-    plan::{BackendFacts, Capabilities, DEFAULT_IMAGE, Facts, FixtureFacts, ImageFacts},
+    plan::{BackendFacts, BudgetFacts, Capabilities, DEFAULT_IMAGE, Facts, FixtureFacts, ImageFacts},
     spec::{ClusterSpec, NodeSettings},
 };
 
@@ -24,7 +24,12 @@ pub(super) struct Gathered {
 }
 
 /// Everything that the spec names, found or made. What failed is in the facts, for the plan to name all of it at once.
-pub(super) fn gather(spec: &ClusterSpec, settings: &Settings, observer: Option<&Observer>) -> Gathered {
+pub(super) fn gather(
+    spec: &ClusterSpec,
+    settings: &Settings,
+    budget: BudgetFacts,
+    observer: Option<&Observer>,
+) -> Gathered {
     let cache = settings.cache_dir();
     let all = || spec.nodes.iter().map(|node| &node.settings).chain([&spec.defaults]);
     let hypervisor = choose(spec, settings);
@@ -53,6 +58,7 @@ pub(super) fn gather(spec: &ClusterSpec, settings: &Settings, observer: Option<&
         images: images.into_iter().filter_map(image).collect(),
         fixtures,
         missing,
+        budget,
         timeout_scale: settings.timeout_scale,
     };
     Gathered { facts, hypervisor: hypervisor.ok(), disks }

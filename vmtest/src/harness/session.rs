@@ -9,11 +9,7 @@ use std::{
     io,
     panic::AssertUnwindSafe,
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -23,7 +19,6 @@ use once_cell::sync::OnceCell;
 use tokio::{
     runtime::{self, Handle, Runtime},
     sync::{oneshot, watch},
-    time::timeout,
 };
 use vmtest_fixtures::Disk;
 
@@ -35,14 +30,14 @@ use super::{
     traces::{Traces, stop_following},
 };
 use crate::{
-    cluster::{Cluster, Member, Planner, Run, Tasks, provision, reconcile, teardown},
+    cluster::{Clock, Cluster, Member, Planner, Run, Tasks, provision, reconcile, teardown},
     error::{Error, Kind, Phase},
-    evidence::{Event, Observer},
+    evidence::{Event, Observer, ShownWait},
     failure::Failure,
     guest::{scale_timeouts, ssh::Keys},
-    host::{Journal, Keeper, Panics, RunDir, runs_root},
+    host::{Claim, HostBudget, Journal, Keeper, Ledger, Panics, Request, RunDir, runs_root},
     net::enter_new_namespace,
-    plan,
+    plan::{self, BudgetFacts},
     spec::{Allow, ClusterSpec},
 };
 
@@ -64,7 +59,7 @@ pub(super) struct Session {
 
 /// What the cluster's thread is told by the caller.
 struct Caller {
-    cancelled: Arc<AtomicBool>,
+    cancelled: watch::Receiver<bool>,
     /// A runtime in the caller's network.
     outside: Handle,
     panics: Arc<Panics>,
@@ -74,6 +69,8 @@ enum Message {
     /// Machines may exist from now on.
     Started(Arc<Run>, Runtime),
     Ended(End),
+    /// The body is over its limit and has not even ended as a dropped future does.
+    Late,
     Cancelled,
 }
 
@@ -105,11 +102,11 @@ impl Session {
         F: AsyncFnOnce(Cluster) -> Result<(), String> + Send + 'static,
     {
         let (tell, inbox) = mpsc::channel();
-        let cancel = tell.clone();
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let caller = Caller { cancelled: cancelled.clone(), outside, panics: panics.clone() };
+        let (cancel, late) = (tell.clone(), tell.clone());
+        let (cancelling, cancelled) = watch::channel(false);
+        let caller = Caller { cancelled, outside, panics: panics.clone() };
         let guard = signals::Guard::new(move || {
-            cancelled.store(true, Ordering::SeqCst);
+            cancelling.send_replace(true);
             // The caller is the only receiver; when it has gone there is nothing left to cancel.
             drop(cancel.send(Message::Cancelled));
         });
@@ -122,6 +119,7 @@ impl Session {
         let (run, engine) = match inbox.recv() {
             Ok(Message::Started(run, engine)) => (run, engine),
             Ok(Message::Ended(end)) => return end,
+            Ok(Message::Late) => unreachable!("nothing is late before it has started"),
             Ok(Message::Cancelled) => {
                 // Nothing is made any more by a thread that sees the flag; one that is past it says so in a moment.
                 if let Ok(Message::Started(run, engine)) = inbox.recv_timeout(PREPARED_WITHIN) {
@@ -131,13 +129,19 @@ impl Session {
             }
             Err(mpsc::RecvError) => return End::Failed("the cluster's thread died".to_owned()),
         };
-        let (end, cancelled) = match inbox.recv_timeout(run.plan.timeout + BLOCKED_AFTER) {
+        let (clock, limit) = (run.clock.clone(), run.plan.timeout + BLOCKED_AFTER);
+        engine.spawn(async move {
+            clock.reached(limit).await;
+            // Whoever listens has gone when the test has ended in time.
+            drop(late.send(Message::Late));
+        });
+        let (end, cancelled) = match inbox.recv() {
             Ok(Message::Ended(end)) => (end, false),
             Ok(Message::Cancelled) => (End::Failed("cancelled by a signal".to_owned()), true),
-            Ok(Message::Started(..)) | Err(mpsc::RecvTimeoutError::Disconnected) => {
+            Ok(Message::Started(..)) | Err(mpsc::RecvError) => {
                 (End::Failed("the cluster's thread died".to_owned()), false)
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => {
+            Ok(Message::Late) => {
                 let late =
                     timed_out(&run) + "\n  it blocks its thread, which was left behind: await instead of blocking";
                 (End::Failed(late), false)
@@ -218,10 +222,13 @@ where
         Ok(Err(e)) => return End::Failed(e.to_string()),
         Err(_) => return End::Failed("provisioning was stopped".to_owned()),
     }
-    // Provisioning has a limit of its own, no later than this one, and says which machine was not ready.
-    let rest = run.plan.timeout.saturating_sub(run.elapsed());
     let body = AssertUnwindSafe(body(Cluster::new(run.clone()))).catch_unwind();
-    let Ok(ended) = timeout(rest, body).await else { return End::Failed(timed_out(run)) };
+    let ended = tokio::select! {
+        biased;
+        ended = body => ended,
+        // Provisioning has a limit of its own, no later than this one, and says which machine was not ready.
+        () = run.clock.reached(run.plan.timeout) => return End::Failed(timed_out(run)),
+    };
     match ended {
         Ok(Ok(())) => End::Passed,
         Ok(Err(message)) => End::Failed(message),
@@ -240,12 +247,20 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     let settings = Settings::get()?;
     let root = runs_root(settings.run.as_deref())?;
     reconcile_once(&root)?;
-    let Gathered { facts, hypervisor, disks } = gather(&spec, settings, observer.as_ref());
+    let ledger = Ledger::open(&root)?;
+    let budget = HostBudget::measure(&ledger, settings.budget, settings.cache_dir())?;
+    let Gathered { facts, hypervisor, disks } = gather(&spec, settings, budget.facts(), observer.as_ref());
     let plan = plan::plan(&spec, &facts)?;
     let hypervisor = hypervisor.expect("a plan has a backend");
 
-    // Looking for what the plan needs may have taken minutes; from here on it is milliseconds.
-    if caller.cancelled.load(Ordering::SeqCst) {
+    let id = RunDir::new_id()?;
+    let request = Request { run: id.clone(), test: plan.name.clone(), wants: plan.claim, spare: plan.spare };
+    let mut cancelled = caller.cancelled;
+    let take = lease(&ledger, &budget, request, observer.as_ref(), &mut cancelled);
+    let claim = caller.outside.block_on(take).map_err(|e| e.in_phase(Phase::Lease))?;
+
+    // Looking for what the plan needs and waiting for the share may have taken minutes; from here on it is milliseconds.
+    if *cancelled.borrow() {
         return Err(Error::new(Kind::Cancelled, "cancelled by a signal"));
     }
     let namespace = enter_new_namespace()?;
@@ -258,7 +273,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     scale_timeouts(scale);
     let keys = Arc::new(Keys::generate()?);
     let keeper = Keeper::start()?;
-    let dir = RunDir::create(&root)?;
+    let dir = RunDir::create(&root, id)?;
     // A directory without a journal is nobody's; what keeps it from being removed is why there is no journal.
     let journal = Journal::create(dir.path(), &plan.name).inspect_err(|_| drop(dir.remove()))?;
     let scratch = settings.cache_dir().join(plan::SCRATCH).join(dir.id());
@@ -266,7 +281,8 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     let run = Run {
         members: watch::Sender::default(),
         keys,
-        planner: planner(spec, settings, observer.clone(), disks),
+        planner: planner(spec, settings, budget.facts(), observer.clone(), disks),
+        claim,
         tasks: Arc::new(Tasks::new(engine.handle().clone())),
         joining: tokio::sync::Mutex::default(),
         dir,
@@ -278,6 +294,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
         links: OnceCell::new(),
         scratch,
         started,
+        clock: Arc::new(Clock::start()),
         observer,
         plan,
     };
@@ -289,6 +306,26 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
         backend: run.hypervisor.describe(),
     });
     Ok((Arc::new(run), engine, bodies))
+}
+
+/// Takes the cluster's share of the host, and shows that it waits for it.
+async fn lease(
+    ledger: &Ledger,
+    budget: &HostBudget,
+    request: Request,
+    observer: Option<&Observer>,
+    cancelled: &mut watch::Receiver<bool>,
+) -> Result<Claim, Error> {
+    let emit = |event: &Event| {
+        if let Some(observer) = observer {
+            observer(event);
+        }
+    };
+    let test = request.test.clone();
+    let wait = ShownWait::of(&test, &emit);
+    // Its sender is held for as long as a signal can cancel.
+    let give_up = cancelled.wait_for(|cancelled| *cancelled).map(drop);
+    wait.during(Claim::take(ledger, budget, request, |waiting| wait.step(waiting), give_up)).await
 }
 
 /// Removes what killed runs left; live ones are never touched. The result names what could not be removed.
@@ -339,11 +376,17 @@ fn timed_out(run: &Run) -> String {
 }
 
 /// Plans machines that join the test's own later, with its defaults. As long as it lives, so do the run's fixture disks.
-fn planner(spec: ClusterSpec, settings: &'static Settings, observer: Option<Observer>, disks: Vec<Disk>) -> Planner {
+fn planner(
+    spec: ClusterSpec,
+    settings: &'static Settings,
+    budget: BudgetFacts,
+    observer: Option<Observer>,
+    disks: Vec<Disk>,
+) -> Planner {
     let held = Mutex::new(disks);
     Box::new(move |nodes, others, first| {
         let spec = ClusterSpec { nodes: nodes.to_vec(), ..spec.clone() };
-        let Gathered { facts, disks, .. } = gather(&spec, settings, observer.as_ref());
+        let Gathered { facts, disks, .. } = gather(&spec, settings, budget.clone(), observer.as_ref());
         held.lock().unwrap_or_else(PoisonError::into_inner).extend(disks);
         plan::plan_more(&spec, &facts, others, first)
     })

@@ -6,17 +6,19 @@ use bytesize::ByteSize;
 
 use crate::{
     error::{Error, Kind, Phase},
+    host::Asked,
     hypervisor,
 };
 
 const BACKEND: &str = "VMTEST_BACKEND";
+const BUDGET: &str = "VMTEST_BUDGET";
 const CACHE: &str = "VMTEST_CACHE";
 const CACHE_LIMIT: &str = "VMTEST_CACHE_LIMIT";
 const RUN: &str = "VMTEST_RUN";
 const TIMEOUT_SCALE: &str = "VMTEST_TIMEOUT_SCALE";
 const QEMU: &str = "VMTEST_QEMU";
 /// Every name that a user may set, for the message about a wrong one.
-const NAMES: &[&str] = &[BACKEND, CACHE, CACHE_LIMIT, QEMU, RUN, TIMEOUT_SCALE];
+const NAMES: &[&str] = &[BACKEND, BUDGET, CACHE, CACHE_LIMIT, QEMU, RUN, TIMEOUT_SCALE];
 /// Variables of our own tests.
 const INTERNAL: &str = "VMTEST_INTERNAL_";
 
@@ -25,6 +27,8 @@ const INTERNAL: &str = "VMTEST_INTERNAL_";
 pub(crate) struct Settings {
     /// Backends in order of preference; empty is `auto`.
     pub(crate) backends: Vec<String>,
+    /// How much of the host machines may take.
+    pub(crate) budget: Asked,
     /// Where images and fixture disks are kept.
     pub(crate) cache: Option<PathBuf>,
     /// How large all fixture disks may become together, in bytes.
@@ -74,6 +78,7 @@ impl Settings {
     fn parse(variables: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
         let mut settings = Self {
             backends: vec![],
+            budget: Asked::default(),
             cache: None,
             cache_limit: None,
             run: None,
@@ -83,6 +88,7 @@ impl Settings {
         for (name, value) in variables {
             match name.as_str() {
                 BACKEND => settings.backends = parse_backends(&value)?,
+                BUDGET => settings.budget = Asked::parse(&value).map_err(|why| format!("{BUDGET}: {why}"))?,
                 CACHE => settings.cache = Some(value.into()),
                 CACHE_LIMIT => settings.cache_limit = Some(parse_size(&value)?),
                 RUN => settings.run = Some(value.into()),
@@ -135,6 +141,8 @@ mod tests {
             let error = parse("VMTEST_CACHE_LIMIT", wrong).unwrap_err();
             assert!(error.contains("such as 20GiB"), "{error}");
         }
+        let error = parse("VMTEST_BUDGET", "8GiB").unwrap_err();
+        assert!(error.starts_with("VMTEST_BUDGET: `8GiB`") && error.contains("`memory=8GiB`"), "{error}");
     }
 
     #[test]
@@ -143,6 +151,8 @@ mod tests {
         assert_eq!(parse("VMTEST_BACKEND", "qemu").unwrap().backends, ["qemu"]);
         assert_eq!(parse("VMTEST_CACHE_LIMIT", "20GiB").unwrap().cache_limit, Some(20 << 30));
         assert_eq!(parse("VMTEST_TIMEOUT_SCALE", "2.5").unwrap().timeout_scale, 2.5);
+        let budget = Asked { memory: Some(8 << 30), cpus: Some(3), disk: None };
+        assert_eq!(parse("VMTEST_BUDGET", "memory=8GiB,cpus=3").unwrap().budget, budget);
         assert!(parse("VMTEST_INTERNAL_CRASH", "3").is_ok());
     }
 }

@@ -51,17 +51,24 @@ pub(crate) struct RunDir {
 }
 
 impl RunDir {
+    /// The id of a run that is to come.
+    ///
+    /// # Errors
+    /// [`Kind::Host`] when the kernel has no random numbers.
+    pub(crate) fn new_id() -> Result<String, Error> {
+        random_id().map_err(|e| Error::new(Kind::Host, "cannot choose the id of a run").caused_by(e))
+    }
+
     /// Makes the directory of a new run and takes its lock.
     ///
     /// # Errors
     /// [`Kind::Host`] when the directory or its lock cannot be made, a full disk for example.
-    pub(crate) fn create(root: &Path) -> Result<Self, Error> {
+    pub(crate) fn create(root: &Path, id: String) -> Result<Self, Error> {
         let failed = |e: io::Error| {
             Error::new(Kind::Host, format!("cannot make a run directory in {}", root.display())).caused_by(e)
         };
         // Under this lock nobody sees a directory that has been made and not yet locked.
         let _registry = registry(root).map_err(failed)?;
-        let id = random_id().map_err(failed)?;
         let path = root.join(&id);
         DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         let lock = open_lock(&path, true).and_then(|lock| lock.lock().map(|()| lock));
@@ -147,7 +154,7 @@ mod tests {
     #[test]
     fn a_held_run_is_never_abandoned_and_a_dropped_one_is() {
         let root = tempfile::tempdir().unwrap();
-        let run = RunDir::create(root.path()).unwrap();
+        let run = RunDir::create(root.path(), RunDir::new_id().unwrap()).unwrap();
         assert!(RunDir::abandoned(root.path()).unwrap().is_empty());
         let path = run.path().to_owned();
         drop(run);

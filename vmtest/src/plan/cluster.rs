@@ -7,16 +7,17 @@ use serde::{Deserialize, Serialize};
 use super::{
     Capabilities, DiskPlan, Facts, NetworkPlan, NodePlan, SCRATCH,
     network::{MAX_NODES, ip6, node_ip, node_mac},
+    share,
 };
 use crate::{
     error::{Error, Kind, Phase},
-    spec::{ClusterSpec, FixtureSpec, NodeSettings, NodeSpec},
+    spec::{ClusterSpec, FixtureSpec, NodeSettings, NodeSpec, Resources},
 };
 
 /// The image of a node that names none.
 pub(crate) const DEFAULT_IMAGE: &str = "micro";
 /// Memory of a node that says nothing: the micro image with its root in memory uses 60 MiB of it.
-const DEFAULT_MEMORY: u64 = 256 << 20;
+pub(super) const DEFAULT_MEMORY: u64 = 256 << 20;
 /// Below this the kernel and its initramfs do not fit.
 const MIN_MEMORY: u64 = 96 << 20;
 /// Boot and body of a test that sets no timeout, before scaling: boots take under 15 s, most bodies under a minute.
@@ -50,6 +51,10 @@ pub struct Plan {
     pub nodes: Vec<NodePlan>,
     /// For each node, the initramfs of its image, to which its own facts are appended.
     pub base_initramfs: Vec<String>,
+    /// What the cluster takes from the host, and claims before it is made.
+    pub claim: Resources,
+    /// What of that is kept for machines that join later.
+    pub spare: Resources,
     /// Limit for boot and body together, scaled.
     pub timeout: Duration,
     /// Limit for the readiness ladder, scaled; never above `timeout`.
@@ -71,7 +76,13 @@ impl Plan {
 /// [`Kind::Spec`] or [`Kind::Missing`], with every problem of the spec and of the host in one message.
 pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
     let mut problems = Problems::default();
-    let (nodes, base_initramfs) = plan_nodes(spec, facts, &[], 0, &mut problems).into_iter().unzip();
+    let (nodes, base_initramfs): (Vec<_>, _) = plan_nodes(spec, facts, &[], 0, &mut problems).into_iter().unzip();
+    let (mut claim, mut spare) = (Resources::NONE, Resources::NONE);
+    if let Ok(backend) = &facts.backend {
+        spare = share::kept(spec, &backend.capabilities);
+        claim = share::claim(share::cost_of_all(&nodes, &backend.capabilities) + spare, &facts.budget);
+        problems.host_lacks(share::too_much(claim, &facts.budget));
+    }
     let backend = facts.backend.clone().ok();
     problems.into_result(&spec.name)?;
     let backend = backend.expect("a missing backend is a problem, and problems returned above");
@@ -85,6 +96,8 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
         network: NetworkPlan::default(),
         nodes,
         base_initramfs,
+        claim,
+        spare,
         timeout,
         boot_timeout: timeout.min(scaled(BOOT_TIMEOUT)),
         timeout_scale,
@@ -104,6 +117,11 @@ pub fn plan_more(
 ) -> Result<Vec<(NodePlan, String)>, Error> {
     let mut problems = Problems::default();
     let nodes = plan_nodes(spec, facts, others, first, &mut problems);
+    if let Ok(backend) = &facts.backend {
+        let all = others.iter().chain(nodes.iter().map(|(node, _)| node));
+        let all = share::cost_of_all(all, &backend.capabilities);
+        problems.host_lacks(share::too_much(all, &facts.budget));
+    }
     problems.into_result(&spec.name).map(|()| nodes)
 }
 
@@ -120,9 +138,7 @@ fn plan_nodes(
         problems.spec(format!("{count} nodes, but the network has addresses for {MAX_NODES}"));
     }
     problems.take(facts.backend.clone());
-    for missing in &facts.missing {
-        problems.missing(missing.clone());
-    }
+    problems.host_lacks(facts.missing.clone());
     for (name, image) in &facts.images {
         if let Err(why) = image {
             problems.missing(format!("image `{name}`: {why}"));
@@ -323,6 +339,10 @@ impl Problems {
 
     fn missing(&mut self, problem: String) {
         self.list.push(problem);
+    }
+
+    fn host_lacks(&mut self, problems: Vec<String>) {
+        self.list.extend(problems);
     }
 
     fn take<T>(&mut self, result: Result<T, String>) -> Option<T> {

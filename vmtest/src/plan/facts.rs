@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use vmtest_fixtures::Fixture;
 
+use crate::spec::Resources;
+
 /// What planning has to know. Where something could not be had, the reason stands in its place, so that planning can
 /// name every reason at once.
 #[derive(Debug, Clone)]
@@ -17,8 +19,30 @@ pub struct Facts {
     pub fixtures: Vec<(Fixture, Result<FixtureFacts, String>)>,
     /// What else the host lacks: the device for taps, the right to make a network namespace.
     pub missing: Vec<String>,
+    /// How much of the host all machines of all tests may take together.
+    pub budget: BudgetFacts,
     /// The factor of `VMTEST_TIMEOUT_SCALE`.
     pub timeout_scale: f64,
+}
+
+/// How much of the host all machines of all tests may take together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetFacts {
+    /// Everything.
+    pub whole: Resources,
+    /// What limits the memory.
+    pub memory_of: MemoryLimit,
+}
+
+/// What limits the memory of machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// There is no more in this host.
+    Host,
+    /// A cgroup of this process.
+    Cgroup,
+    /// The setting `VMTEST_BUDGET`.
+    Setting,
 }
 
 /// The VMM that will run the machines.
@@ -39,6 +63,8 @@ pub struct Capabilities {
     pub own_kernel: bool,
     /// A machine can be told to do something wrong: [`NodeSpec::fake`](crate::spec::NodeSpec::fake).
     pub faults: bool,
+    /// Memory in bytes that a machine takes from the host beside its own.
+    pub overhead: u64,
 }
 
 /// The files of an image.

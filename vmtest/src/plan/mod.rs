@@ -7,10 +7,11 @@ mod cluster;
 mod facts;
 mod network;
 mod node;
+mod share;
 
 pub(crate) use cluster::DEFAULT_IMAGE;
 pub use cluster::{Plan, plan, plan_more};
-pub use facts::{BackendFacts, Capabilities, Facts, FixtureFacts, ImageFacts};
+pub use facts::{BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, ImageFacts, MemoryLimit};
 pub use network::NetworkPlan;
 pub(crate) use network::SSH_PORT;
 pub(crate) use node::SCRATCH;

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::Fake;
+use super::{Capabilities, share};
+use crate::spec::{Fake, Resources};
 
 /// One machine, with every name, address and path decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,13 @@ pub struct NodePlan {
     /// What a fake machine does wrong and answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fake: Option<Fake>,
+}
+
+impl NodePlan {
+    /// What it takes from the host.
+    pub fn cost(&self, capabilities: &Capabilities) -> Resources {
+        share::cost(self.memory, self.cpus, self.scratch.unwrap_or_default(), capabilities)
+    }
 }
 
 /// The folder of a node's scratch disk: a link in the node's folder.

@@ -42,6 +42,9 @@ use crate::{
 const INIT_AT: &str = "/etc/vmtest/init";
 const INIT: &str = include_str!("init.sh");
 
+/// Memory of a machine: 2.2 MiB for its init, its SSH server and one session, and what it writes to its root.
+const OVERHEAD: u64 = 4 << 20;
+
 /// Namespaces on this host.
 #[derive(Debug)]
 pub(super) struct FakeHypervisor {
@@ -94,7 +97,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { emulated: false, own_kernel: false, faults: true }
+        Capabilities { emulated: false, own_kernel: false, faults: true, overhead: OVERHEAD }
     }
 
     fn port(&self) -> Port {

@@ -19,6 +19,11 @@ use crate::{
 /// What QEMU gives as the reason for a shutdown when the guest has reset itself, under `-no-reboot`.
 const GUEST_RESET: &str = "guest-reset";
 
+/// Memory of QEMU itself: 54 MiB of anonymous memory and its own pages of files, once a guest answers.
+const OVERHEAD: u64 = 64 << 20;
+/// Memory for translated code: 62 MiB once a guest answers, and more with each program that it runs first.
+const TRANSLATED: u64 = 96 << 20;
+
 /// QEMU on this host.
 #[derive(Debug)]
 pub(crate) struct Qemu {
@@ -51,7 +56,11 @@ impl Hypervisor for Qemu {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { emulated: self.accelerator == Accelerator::Tcg, own_kernel: true, faults: false }
+        let (emulated, overhead) = match self.accelerator {
+            Accelerator::Kvm => (false, OVERHEAD),
+            Accelerator::Tcg => (true, OVERHEAD + TRANSLATED),
+        };
+        Capabilities { emulated, own_kernel: true, faults: false, overhead }
     }
 
     fn render(&self, node: &NodePlan) -> LaunchPlan {

@@ -1,7 +1,10 @@
 use expect_test::expect;
 
 use super::*;
-use crate::plan::{BackendFacts, FixtureFacts, ImageFacts};
+use crate::{
+    plan::{BackendFacts, BudgetFacts, FixtureFacts, ImageFacts, MemoryLimit},
+    spec,
+};
 
 fn facts() -> Facts {
     let micro = ImageFacts { kernel: "/cache/vmlinuz".into(), initramfs: "/cache/initramfs.cpio".into() };
@@ -13,11 +16,13 @@ fn facts() -> Facts {
             Ok(FixtureFacts { path: "/cache/fixtures/1.ext4".into(), label: "schema".into() }),
         )],
         missing: vec![],
+        budget: BudgetFacts { whole: HOST, memory_of: MemoryLimit::Host },
         timeout_scale: 1.0,
     }
 }
 
-const QEMU: Capabilities = Capabilities { emulated: true, own_kernel: true, faults: false };
+const HOST: Resources = Resources { memory: 4 << 30, cpus: 8, disk: 20 << 30 };
+const QEMU: Capabilities = Capabilities { emulated: true, own_kernel: true, faults: false, overhead: 100 << 20 };
 
 fn schema() -> FixtureSpec {
     FixtureSpec { fixture: "/src/schema".into(), at: None }
@@ -37,7 +42,8 @@ fn a_plan_decides_every_name_and_address() {
           "capabilities": {
             "emulated": true,
             "own_kernel": true,
-            "faults": false
+            "faults": false,
+            "overhead": 104857600
           },
           "network": {
             "bridge": "br0",
@@ -88,6 +94,16 @@ fn a_plan_decides_every_name_and_address() {
             "/cache/initramfs.cpio",
             "/cache/initramfs.cpio"
           ],
+          "claim": {
+            "memory": 746586112,
+            "cpus": 3,
+            "disk": 0
+          },
+          "spare": {
+            "memory": 0,
+            "cpus": 0,
+            "disk": 0
+          },
           "timeout": {
             "secs": 120,
             "nanos": 0
@@ -128,7 +144,7 @@ fn more_nodes_than_addresses_is_refused() {
     let mut spec = ClusterSpec::new("big");
     spec.nodes = (0..245).map(|i| NodeSpec::new(format!("n{i}"))).collect();
     let error = plan(&spec, &facts()).unwrap_err().to_string();
-    assert_eq!(error, "`big` cannot run: 245 nodes, but the network has addresses for 244");
+    assert!(error.contains("245 nodes, but the network has addresses for 244"), "{error}");
 }
 
 #[test]
@@ -186,4 +202,77 @@ fn a_scratch_disk_is_the_last_and_has_its_place() {
     {
         assert!(error.contains(said), "{error}");
     }
+}
+
+#[test]
+fn a_cluster_claims_what_its_machines_take() {
+    let mut spec = ClusterSpec::new("t");
+    spec.nodes = vec![NodeSpec::new("a").memory(1 << 30).cpus(2), NodeSpec::new("b").disk(1 << 30)];
+    let claimed = plan(&spec, &facts()).unwrap();
+    let of_nodes = Resources { memory: (1 << 30) + (256 << 20) + (200 << 20), cpus: 3, disk: 1 << 30 };
+    assert_eq!((claimed.claim, claimed.spare), (of_nodes, Resources::NONE));
+
+    // Those that join later have the defaults of the test, unless it says otherwise.
+    spec.defaults.memory = Some(300 << 20);
+    spec.budget = spec::Budget::nodes(2).disk(3 << 20);
+    let kept = Resources { memory: 800 << 20, cpus: 2, disk: 6 << 20 };
+    let claimed = plan(&spec, &facts()).unwrap();
+    assert_eq!((claimed.spare, claimed.claim.disk), (kept, (1 << 30) + (6 << 20)));
+    spec.budget = spec::Budget::nodes(2).memory(1 << 30).cpus(2);
+    assert_eq!(plan(&spec, &facts()).unwrap().spare, Resources { memory: (2 << 30) + (200 << 20), cpus: 4, disk: 0 });
+}
+
+#[test]
+fn a_machine_that_is_none_takes_next_to_nothing() {
+    let mut facts = facts();
+    let fake = Capabilities { own_kernel: false, overhead: 4 << 20, ..QEMU };
+    facts.backend = Ok(BackendFacts { name: "fake".into(), capabilities: fake });
+    let mut spec = ClusterSpec::new("t");
+    spec.nodes = (0..100).map(|n| NodeSpec::new(format!("n{n}")).memory(64 << 30).cpus(64).disk(1 << 40)).collect();
+    assert_eq!(plan(&spec, &facts).unwrap().claim, Resources { memory: 400 << 20, cpus: 0, disk: 0 });
+}
+
+#[test]
+fn a_cluster_larger_than_the_host_is_refused_with_both_numbers() {
+    let mut spec = ClusterSpec::new("large");
+    spec.nodes = (0..3).map(|n| NodeSpec::new(format!("n{n}")).memory(2 << 30).disk(10 << 30)).collect();
+    let error = plan(&spec, &facts()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Missing);
+    expect![[r#"
+        `large` cannot run, for 2 reasons:
+          - its machines take 6.3 GiB of memory, with what each needs beside its own, but this host has 4.0 GiB for machines: give them less `memory`, or count on guests that leave theirs untouched with VMTEST_BUDGET="memory=6444MiB"
+          - its machines take 30.0 GiB of disk, but there is room for 20.0 GiB in the cache: give them a smaller `disk`, set VMTEST_CACHE to another file system, or count on disks that stay sparse with VMTEST_BUDGET="disk=30720MiB""#]]
+    .assert_eq(&error.to_string());
+
+    for (limit, said) in [
+        (
+            MemoryLimit::Cgroup,
+            "but the cgroup of this process has 4.0 GiB for machines: give them less `memory`, or raise",
+        ),
+        (
+            MemoryLimit::Setting,
+            "but VMTEST_BUDGET has 4.0 GiB for machines: give them less `memory`, or raise it to VM",
+        ),
+    ] {
+        let budget = BudgetFacts { memory_of: limit, ..facts().budget };
+        let error = plan(&spec, &Facts { budget, ..facts() }).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+
+    spec.nodes.truncate(1);
+    plan(&spec, &facts()).unwrap();
+    spec.budget = spec::Budget::nodes(6);
+    assert!(plan(&spec, &facts()).unwrap_err().to_string().contains("take 4.2 GiB of memory"));
+    spec.budget = spec::Budget::default();
+    let there = plan(&spec, &facts()).unwrap().nodes;
+    let late = ClusterSpec { nodes: vec![NodeSpec::new("late").memory(2 << 30)], ..spec.clone() };
+    assert!(plan_more(&late, &facts(), &there, 1).unwrap_err().to_string().contains("take 4.2 GiB of memory"));
+    plan_more(&late, &facts(), &[], 1).unwrap();
+}
+
+#[test]
+fn more_cpus_than_there_are_are_all_of_them() {
+    let mut spec = ClusterSpec::new("t");
+    spec.nodes = (0..3).map(|n| NodeSpec::new(format!("n{n}")).cpus(4)).collect();
+    assert_eq!(plan(&spec, &facts()).unwrap().claim.cpus, HOST.cpus);
 }
