@@ -31,7 +31,9 @@ without_a_vmm() {
 nothing_is_left() {
     local runs left
     runs=${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/vmtest}
-    left=$(find "${VMTEST_RUN:-${runs:-/tmp/vmtest-$(id -u)}}" -mindepth 1 -maxdepth 1 -type d 2>/dev/null || true)
+    runs=${VMTEST_RUN:-${runs:-/tmp/vmtest-$(id -u)}}
+    left=$(find "$runs" -mindepth 1 -maxdepth 1 -type d ! -name lease 2>/dev/null || true)
+    left+=$(find "$runs/lease" -mindepth 2 2>/dev/null || true)
     left+=$(pgrep -fa 'qemu-system.* -name .*path=console.log|^/bin/sh /etc/vmtest/init' || true)
     [ -z "$left" ] || { echo "left behind: $left"; return 1; }
 }

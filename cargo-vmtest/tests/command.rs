@@ -26,8 +26,12 @@ fn the_demo_boots_three_machines_and_leaves_nothing() {
     assert_eq!(of("reached").len(), 3 * 6, "three machines climb six rungs");
     assert!(of("ready")[0]["after"].as_f64().is_some_and(|seconds| seconds > 0.0));
     assert_eq!(of("torn_down")[0]["left"], serde_json::json!([]));
-    let left: Vec<_> = runs.path().read_dir().expect("it is there").flatten().map(|entry| entry.file_name()).collect();
-    assert_eq!(left, ["registry.lock"]);
+    let names = |dir: &str| -> Vec<_> {
+        let entries = runs.path().join(dir).read_dir().expect("it is there").flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    assert!(names("").iter().all(|name| ["registry.lock", "lease"].contains(&name.as_str())), "{:?}", names(""));
+    assert_eq!([names("lease/claims"), names("lease/queue")], [vec![] as Vec<String>, vec![]]);
 }
 
 #[test]

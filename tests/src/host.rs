@@ -45,8 +45,8 @@ impl Host {
 
     /// The run directories that are there now.
     pub fn run_dirs(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(&self.runs).expect("the root of the runs is there");
-        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+        let lease = self.runs.join("lease");
+        paths(&self.runs).into_iter().filter(|path| path.is_dir() && *path != lease).collect()
     }
 
     /// The processes that work in one of the run directories now.
@@ -84,6 +84,9 @@ impl Host {
     /// With the name of what was left.
     pub fn assert_as_before(&self) {
         assert_eq!(self.run_dirs(), Vec::<PathBuf>::new(), "run directories were left");
+        for files in ["claims", "queue"] {
+            assert_eq!(paths(&self.runs.join("lease").join(files)), Vec::<PathBuf>::new(), "{files} were left");
+        }
         let pids: Vec<_> = self.vmms().iter().map(|vmm| vmm.pid).collect();
         assert_eq!(pids, Vec::<i32>::new(), "processes were left");
         assert_eq!(links(), self.links, "network interfaces were left");
@@ -113,6 +116,11 @@ impl Vmm {
         let pids = fs::read_dir("/proc").expect("/proc is there").flatten();
         pids.filter_map(|entry| fs::metadata(entry.path().join("ns/net")).ok()).any(|ns| ns.ino() == self.namespace)
     }
+}
+
+/// What is in this directory; nothing where there is none.
+fn paths(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
 }
 
 fn links() -> Vec<String> {

@@ -1,7 +1,9 @@
 //! What the end-to-end tests share: running a test in a process of its own, and looking at what it left.
 
+mod claims;
 mod host;
 mod victim;
 
+pub use claims::{Claims, Seen};
 pub use host::{Host, Vmm, on_path, run_dir, vmm_of};
 pub use victim::{Ended, Running, Victim};
