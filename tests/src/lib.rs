@@ -2,8 +2,10 @@
 
 mod claims;
 mod host;
+mod nextest;
 mod victim;
 
 pub use claims::{Claims, Seen};
 pub use host::{Host, Vmm, on_path, run_dir, vmm_of};
+pub use nextest::Nextest;
 pub use victim::{Ended, Running, Victim};

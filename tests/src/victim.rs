@@ -113,6 +113,28 @@ impl Running {
         }
     }
 
+    /// Waits until this text is on its standard error.
+    ///
+    /// # Panics
+    /// When it ends without.
+    pub fn wait_to_complain(&mut self, text: &str) {
+        while !self.complained().contains(text) {
+            let ended = self.child.try_wait().expect("a child can be waited for");
+            assert!(
+                ended.is_none() || self.complained().contains(text),
+                "it ended without `{text}`: {}",
+                self.complained()
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// What the kernel says that it does: `R` and `S` for running, `T` for stopped.
+    pub fn state(&self) -> char {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it is there");
+        stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).expect("a process has a state")
+    }
+
     /// Sends it, and nobody else, a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed());

@@ -1,6 +1,6 @@
 //! Every way in which a test can end, and what it leaves: nothing.
 
-use std::{process::Command, time::Instant};
+use std::time::Instant;
 
 use nix::{mount, sys::signal::Signal};
 use rstest::rstest;
@@ -122,22 +122,6 @@ fn a_body_that_never_ends_is_ended(#[case] victim: &str, #[case] said: &str) {
     Victim::new(victim).run().assert_failed_with(&["has not ended within its timeout of", said]).assert_nothing_left();
 }
 
-#[rstest]
-#[case(Signal::SIGINT)]
-#[case(Signal::SIGTERM)]
-#[case(Signal::SIGHUP)]
-fn a_signal_winds_down_and_ends_the_process(#[case] signal: Signal) {
-    let mut running = Victim::new("waits").start();
-    running.wait_for("the machines are up");
-    let vmms = running.host().vmms();
-    assert_eq!(vmms.len(), 3);
-    running.signal(signal);
-    let ended = running.finish();
-    assert_eq!(ended.signal(), Some(signal), "{}", ended.text());
-    ended.assert_nothing_left();
-    vmms.iter().for_each(|vmm| vmm.assert_gone());
-}
-
 #[test]
 fn after_sigkill_the_kernel_ends_the_machines_and_the_next_run_removes_the_rest() {
     let mut running = Victim::new("waits").start();
@@ -201,22 +185,6 @@ fn what_cannot_be_removed_fails_the_test() {
         ended.assert_failed_with(&["left behind on this host", &busy.parent().expect("a node").display().to_string()]);
     // What could not be removed then can be now.
     Victim::new("passes").beside(ended.runs()).run().assert_passed().assert_nothing_left();
-    ended.assert_nothing_left();
-}
-
-/// Ctrl-C in a terminal reaches the whole foreground group, not the test's process alone.
-#[test]
-fn an_interrupt_of_the_whole_group_does_not_reach_the_machines_first() {
-    use std::os::unix::process::CommandExt;
-    let own_group = |command: &mut Command| {
-        command.process_group(0);
-    };
-    let mut running = Victim::new("waits").with(own_group).start();
-    running.wait_for("the machines are up");
-    running.signal_group(Signal::SIGINT);
-    let ended = running.finish();
-    assert_eq!(ended.signal(), Some(Signal::SIGINT), "{}", ended.text());
-    assert!(!ended.text().contains("the machine ended"), "{}", ended.text());
     ended.assert_nothing_left();
 }
 

@@ -9,7 +9,6 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::time::timeout;
 
 use super::{
     ladder::climb,
@@ -20,7 +19,7 @@ use super::{
 use crate::{
     error::{Error, Kind},
     guest,
-    host::{DEATH_WITHIN, Effect, Process, relink},
+    host::{self, DEATH_WITHIN, Effect, Process, relink},
     hypervisor,
     plan::SCRATCH,
 };
@@ -42,7 +41,7 @@ pub(super) async fn boot(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Err
 /// Those of [`boot`], or the rung that was not reached.
 pub(super) async fn boot_in_time(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
     let limit = run.plan.boot_timeout;
-    let booted = timeout(limit, boot(run, member)).await.unwrap_or_else(|_| {
+    let booted = host::timeout(limit, boot(run, member)).await.unwrap_or_else(|_| {
         let what = member.not_ready().unwrap_or_default();
         let message = format!("not ready within {:.1} s: {what}", limit.as_secs_f64());
         Err(Error::new(Kind::Timeout, message).on_node(&member.plan.name).after(limit))
@@ -52,7 +51,7 @@ pub(super) async fn boot_in_time(run: &Arc<Run>, member: &Arc<Member>) -> Result
         if let Some(process) = member.process() {
             process.kill().map_err(|e| Error::new(Kind::Host, "cannot kill the VMM").caused_by(e))?;
             // Else a start that follows would share its files and its port. A teardown names one that stays.
-            _ = timeout(DEATH_WITHIN, process.gone()).await;
+            _ = tokio::time::timeout(DEATH_WITHIN, process.gone()).await;
         }
     }
     booted

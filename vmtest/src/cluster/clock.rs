@@ -1,4 +1,4 @@
-//! How much of its time a run has used: waiting for a share of the host does not count.
+//! How much of its time a run has used: waiting for a share of the host does not count, and Ctrl-Z does not.
 
 use std::{
     future::pending,
@@ -7,7 +7,10 @@ use std::{
 
 use tokio::{sync::watch, time::sleep};
 
-/// Counts the time of a run, and stands still while machines of it wait for their share of the host.
+use crate::host::stopped;
+
+/// Counts the time of a run, and stands still while machines of it wait for their share of the host, and while the
+/// process is stopped by its terminal.
 #[derive(Debug)]
 pub(crate) struct Clock {
     state: watch::Sender<State>,
@@ -18,14 +21,24 @@ struct State {
     /// What was counted up to `since`.
     before: Duration,
     since: Instant,
+    /// How long the process had been stopped until `since`.
+    stopped: Duration,
     /// How many wait; it stands still while there is one.
     waiting: usize,
 }
 
 impl State {
+    fn at(before: Duration, waiting: usize) -> Self {
+        Self { before, since: Instant::now(), stopped: stopped(), waiting }
+    }
+
     fn elapsed(&self) -> Duration {
-        let since = if self.waiting == 0 { self.since.elapsed() } else { Duration::ZERO };
-        self.before + since
+        if self.waiting > 0 {
+            return self.before;
+        }
+        // In this order: a stop that ends in between must not be missing from what is taken away.
+        let since = self.since.elapsed();
+        self.before + since.saturating_sub(stopped().saturating_sub(self.stopped))
     }
 }
 
@@ -36,7 +49,7 @@ pub(crate) struct Stopped<'a>(&'a Clock);
 impl Clock {
     /// Counts from now on.
     pub(crate) fn start() -> Self {
-        Self { state: watch::Sender::new(State { before: Duration::ZERO, since: Instant::now(), waiting: 0 }) }
+        Self { state: watch::Sender::new(State::at(Duration::ZERO, 0)) }
     }
 
     /// Stands still until the result is dropped.
@@ -65,7 +78,7 @@ impl Clock {
 
     fn change(&self, waiting: impl FnOnce(usize) -> usize) {
         self.state.send_modify(|state| {
-            *state = State { before: state.elapsed(), since: Instant::now(), waiting: waiting(state.waiting) };
+            *state = State::at(state.elapsed(), waiting(state.waiting));
         });
     }
 }

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use tokio::time::timeout;
 
 use super::{boot::boot, member::Member, run::Run};
 use crate::{
     error::{Error, Kind, Phase},
     evidence::Event,
-    host::Effect,
+    host::{Effect, timeout},
     hypervisor::Port,
     net::Links,
 };

@@ -71,7 +71,8 @@ enum Message {
     Ended(End),
     /// The body is over its limit and has not even ended as a dropped future does.
     Late,
-    Cancelled,
+    /// By the signal of this name.
+    Cancelled(&'static str),
 }
 
 impl Session {
@@ -105,10 +106,10 @@ impl Session {
         let (cancel, late) = (tell.clone(), tell.clone());
         let (cancelling, cancelled) = watch::channel(false);
         let caller = Caller { cancelled, outside, panics: panics.clone() };
-        let guard = signals::Guard::new(move || {
+        let guard = signals::Guard::new(move |signal| {
             cancelling.send_replace(true);
             // The caller is the only receiver; when it has gone there is nothing left to cancel.
-            drop(cancel.send(Message::Cancelled));
+            drop(cancel.send(Message::Cancelled(signal)));
         });
         // libtest names its threads after the tests, and a panic's message begins with the thread's name.
         let name = thread::current().name().map_or_else(|| self.spec.name.clone(), str::to_owned);
@@ -120,7 +121,7 @@ impl Session {
             Ok(Message::Started(run, engine)) => (run, engine),
             Ok(Message::Ended(end)) => return end,
             Ok(Message::Late) => unreachable!("nothing is late before it has started"),
-            Ok(Message::Cancelled) => {
+            Ok(Message::Cancelled(_)) => {
                 // Nothing is made any more by a thread that sees the flag; one that is past it says so in a moment.
                 if let Ok(Message::Started(run, engine)) = inbox.recv_timeout(PREPARED_WITHIN) {
                     tear_down(run, &engine);
@@ -136,21 +137,25 @@ impl Session {
             drop(late.send(Message::Late));
         });
         let (end, cancelled) = match inbox.recv() {
-            Ok(Message::Ended(end)) => (end, false),
-            Ok(Message::Cancelled) => (End::Failed("cancelled by a signal".to_owned()), true),
+            Ok(Message::Ended(end)) => (end, None),
+            Ok(Message::Cancelled(signal)) => (End::Failed(format!("cancelled by {signal}")), Some(signal)),
             Ok(Message::Started(..)) | Err(mpsc::RecvError) => {
-                (End::Failed("the cluster's thread died".to_owned()), false)
+                (End::Failed("the cluster's thread died".to_owned()), None)
             }
             Ok(Message::Late) => {
                 let late =
                     timed_out(&run) + "\n  it blocks its thread, which was left behind: await instead of blocking";
-                (End::Failed(late), false)
+                (End::Failed(late), None)
             }
         };
+        let ended_by = cancelled.map(|signal| ended_by(&run, signal));
         let end = end.beside(&panics.stop());
         let left = tear_down(run, &engine);
         engine.shutdown_background();
-        if cancelled {
+        if let Some(verdict) = ended_by {
+            // The process ends by the signal, so nobody else will print it.
+            signals::say(&verdict);
+            left.iter().for_each(|left| signals::say(&format!("  left behind on this host: {left}")));
             return wait_for_signal(guard);
         }
         end.and_left(left)
@@ -369,10 +374,19 @@ fn runtime(name: &str, traces: &Traces, begin: impl Fn() + Send + Sync + 'static
 
 fn timed_out(run: &Run) -> String {
     let seconds = run.plan.timeout.as_secs_f64();
+    format!("the test has not ended within its timeout of {seconds:.1} s{}", waiting(run))
+}
+
+fn ended_by(run: &Run, signal: &str) -> String {
+    let seconds = run.elapsed().as_secs_f64();
+    format!("vmtest: `{}` was ended by {signal} after {seconds:.1} s{}", run.plan.name, waiting(run))
+}
+
+/// A line for each machine that does not answer yet.
+fn waiting(run: &Run) -> String {
     let waiting =
         |member: &Arc<Member>| Some(format!("\n  node `{}` waits for `{}`", member.plan.name, member.waits_for()?));
-    let waiting: String = run.members().iter().filter_map(waiting).collect();
-    format!("the test has not ended within its timeout of {seconds:.1} s{waiting}")
+    run.members().iter().filter_map(waiting).collect()
 }
 
 /// Plans machines that join the test's own later, with its defaults. As long as it lives, so do the run's fixture disks.

@@ -1,37 +1,45 @@
 //! What happens to live clusters when the process is told to end.
 
 use std::{
+    io::{self, Write},
     sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::Duration,
 };
 
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP},
     iterator::Signals,
-    low_level::emulate_default_handler,
+    low_level::{emulate_default_handler, signal_name},
 };
 
-/// The signals that end a process and leave it the time to clean up.
-const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+use crate::host::while_stopped;
+
+/// The signals that end a process and leave it the time to clean up, and the one of Ctrl-Z.
+const SIGNALS: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGTSTP];
 /// Test runners send SIGKILL 10 s after SIGTERM; a teardown takes well under one.
 const WIND_DOWN_WITHIN: Duration = Duration::from_secs(8);
 
-static LIVE: Mutex<Live> = Mutex::new(Live { next: 0, sessions: Vec::new(), ending: false });
+static LIVE: Mutex<Live> = Mutex::new(Live { next: 0, sessions: Vec::new(), ending: None });
 static GONE: Condvar = Condvar::new();
+
+/// Is told by which signal.
+type Cancel = Box<dyn Fn(&'static str) + Send>;
 
 struct Live {
     next: u64,
-    sessions: Vec<(u64, Box<dyn Fn() + Send>)>,
-    ending: bool,
+    sessions: Vec<(u64, Cancel)>,
+    /// The signal that ends the process.
+    ending: Option<&'static str>,
 }
 
-/// A live cluster. While one exists, a signal calls `cancel` of each and waits until all are dropped; without one the
-/// process behaves as if nobody had ever looked at its signals.
+/// A live cluster. While one exists, a signal calls `cancel` of each with its name and waits until all are dropped; a
+/// second SIGINT ends the process at once, and leaves what the kernel does not remove to the next run. Without a live
+/// cluster the process behaves as if nobody had ever looked at its signals.
 pub(super) struct Guard(u64);
 
 impl Guard {
-    pub(super) fn new(cancel: impl Fn() + Send + 'static) -> Self {
+    pub(super) fn new(cancel: impl Fn(&'static str) + Send + 'static) -> Self {
         static HANDLER: OnceLock<()> = OnceLock::new();
         HANDLER.get_or_init(|| {
             if let Err(e) = watch() {
@@ -39,8 +47,8 @@ impl Guard {
             }
         });
         let mut live = lock();
-        if live.ending {
-            cancel();
+        if let Some(signal) = live.ending {
+            cancel(signal);
         }
         live.next += 1;
         let id = live.next;
@@ -56,20 +64,53 @@ impl Drop for Guard {
     }
 }
 
-fn watch() -> std::io::Result<()> {
+fn watch() -> io::Result<()> {
     let mut signals = Signals::new(SIGNALS)?;
-    let work = move || {
-        for signal in signals.forever() {
-            let mut live = lock();
-            live.ending = !live.sessions.is_empty();
-            live.sessions.iter().for_each(|(_, cancel)| cancel());
-            let done = GONE.wait_timeout_while(live, WIND_DOWN_WITHIN, |live| !live.sessions.is_empty());
-            drop(done.unwrap_or_else(PoisonError::into_inner));
-            // Ends the process as the signal would have; it returns only for signals that are ignored by default.
-            drop(emulate_default_handler(signal));
-        }
-    };
+    let work = move || signals.forever().for_each(arrived);
     thread::Builder::new().name("vmtest-signals".into()).spawn(work).map(drop)
+}
+
+fn arrived(signal: i32) {
+    if signal == SIGTSTP {
+        return while_stopped(|| end_as(signal));
+    }
+    let mut live = lock();
+    match live.ending {
+        // Whoever asks twice does not want to wait. A runner or a terminal sends the others as well as the first.
+        Some(_) if signal == SIGINT => end_as(signal),
+        Some(_) => {}
+        None if live.sessions.is_empty() => end_as(signal),
+        None => {
+            let name = signal_name(signal).unwrap_or("a signal");
+            live.ending = Some(name);
+            let clusters = match live.sessions.len() {
+                1 => "1 cluster".to_owned(),
+                many => format!("{many} clusters"),
+            };
+            live.sessions.iter().for_each(|(_, cancel)| cancel(name));
+            drop(live);
+            say(&format!("vmtest: {name}: removing {clusters}; another SIGINT ends at once"));
+            let wind_down = move || {
+                let done = GONE.wait_timeout_while(lock(), WIND_DOWN_WITHIN, |live| !live.sessions.is_empty());
+                drop(done.unwrap_or_else(PoisonError::into_inner));
+                end_as(signal);
+            };
+            if thread::Builder::new().name("vmtest-wind-down".into()).spawn(wind_down).is_err() {
+                end_as(signal);
+            }
+        }
+    }
+}
+
+/// Does what the signal does by default: ends the process, or stops it until it is continued.
+fn end_as(signal: i32) {
+    // It fails for signals that cannot be caught, which these are not.
+    drop(emulate_default_handler(signal));
+}
+
+/// Prints a line that libtest does not capture. A terminal that was closed takes none.
+pub(super) fn say(line: &str) {
+    drop(writeln!(io::stderr(), "{line}"));
 }
 
 fn lock() -> MutexGuard<'static, Live> {

@@ -9,6 +9,7 @@ mod panics;
 mod process;
 mod random;
 mod run_dir;
+mod stopped;
 
 pub(crate) use console::{Anomaly, Console};
 pub(crate) use files::{if_there, relink};
@@ -20,3 +21,4 @@ pub(crate) use panics::{Panic, Panics, containing_panics};
 pub(crate) use process::{DEATH_WITHIN, Ended, Process, ProcessId, has_capabilities};
 pub(crate) use random::random;
 pub(crate) use run_dir::{RunDir, runs_root};
+pub(crate) use stopped::{stopped, timeout, while_stopped};
