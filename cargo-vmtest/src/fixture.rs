@@ -1,6 +1,7 @@
 //! `cargo vmtest fixture`: makes fixture disks, shows what is on one, and lists those in the cache.
 
 use std::{
+    cell::RefCell,
     path::{Path, PathBuf},
     process::ExitCode,
     time::SystemTime,
@@ -82,7 +83,12 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, String> {
 
 fn build(fixture: &Fixture) -> Result<Disk, String> {
     let cache = vmtest::harness::fixture_cache().map_err(|e| e.to_string())?;
-    let progress = |percent, what: &str| eprintln!("{fixture}: {percent:>3} % {what}");
+    let step = RefCell::new(String::new());
+    let progress = |_, what: &str| {
+        if step.replace(what.to_owned()) != what {
+            eprintln!("{fixture}: {what}");
+        }
+    };
     fixture.build_with(&cache, &progress).map_err(|e| e.to_string())
 }
 
