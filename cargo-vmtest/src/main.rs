@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod fixture;
 mod install;
+mod prune;
 mod suite;
 
 use std::process::ExitCode;
@@ -57,7 +58,14 @@ enum Command {
     #[command(subcommand)]
     Fixture(fixture::Command),
     /// Remove what killed runs left behind; live runs are never touched.
-    Prune,
+    Prune {
+        /// Say what would be removed, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print what there was as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]
@@ -83,19 +91,10 @@ fn main() -> ExitCode {
             install::ensure(install.install).and_then(|()| bench::run(pairs, json))
         }
         Command::Fixture(command) => fixture::run(command),
-        Command::Prune => prune(),
+        Command::Prune { dry_run, json } => prune::run(dry_run, json),
     };
     result.unwrap_or_else(|message| {
         eprintln!("error: {message}");
         ExitCode::FAILURE
     })
-}
-
-fn prune() -> Result<ExitCode, String> {
-    let left = vmtest::harness::prune().map_err(|e| e.to_string())?;
-    if left.is_empty() {
-        println!("nothing is left of killed runs");
-        return Ok(ExitCode::SUCCESS);
-    }
-    Err(format!("could not remove:\n  - {}", left.join("\n  - ")))
 }

@@ -67,6 +67,19 @@ pub mod prelude {
     };
 }
 
+/// What the fuzzers in `fuzz/` call.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Reads a journal that consists of these bytes.
+    ///
+    /// # Panics
+    /// When what is read cannot be believed.
+    pub fn journal(bytes: &[u8]) {
+        crate::host::check_journal(bytes);
+    }
+}
+
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{

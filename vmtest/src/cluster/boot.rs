@@ -19,7 +19,7 @@ use super::{
 use crate::{
     error::{Error, Kind},
     guest,
-    host::{self, DEATH_WITHIN, Effect, Process, relink},
+    host::{self, DEATH_WITHIN, Effect, Place, Process, relink, storage_error},
     hypervisor,
     plan::SCRATCH,
 };
@@ -88,17 +88,18 @@ async fn launch(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
 /// Makes the folder of the machine's scratch disk, if it has one, at its first boot.
 fn make_scratch(run: &Run, member: &Member) -> Result<(), Error> {
     // Not by its name, which a machine that has left may have had before.
-    let path = run.scratch.join(member.plan.index.to_string());
+    let path = run.scratch.path().join(member.plan.index.to_string());
     if member.plan.scratch.is_none() || path.exists() {
         return Ok(());
     }
     let scratch = run.journal.intent(Effect::Scratch { path: path.clone() })?;
+    run.scratch.ensure()?;
     let make = || {
         // What a guest puts there belongs to the caller, also what is setuid.
-        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        DirBuilder::new().mode(0o700).create(&path)?;
         relink(&path, &member.dir.join(SCRATCH))
     };
-    make().map_err(|e| cannot_write(&path, e))?;
+    make().map_err(|e| storage_error(format!("cannot write to {}", path.display()), Place::Scratch, e))?;
     run.journal.done(scratch, None)
 }
 
@@ -114,9 +115,7 @@ fn attend(run: Arc<Run>, member: Arc<Member>, process: Arc<Process>, intent: u32
             (Some(machine), Some(how)) => machine.ended(how).await,
             _ => false,
         };
-        if let Err(e) = run.journal.released(intent) {
-            tracing::warn!("{e}");
-        }
+        run.journal.released(intent);
         if member.boot() != boot {
             // The test has started it again, after a boot that was given up.
             return;
@@ -143,7 +142,5 @@ async fn boot_again(run: &Arc<Run>, member: &Arc<Member>) {
 }
 
 fn cannot_write(dir: &Path, why: io::Error) -> Error {
-    let full = why.kind() == io::ErrorKind::StorageFull;
-    let hint = if full { " (free space there, or set VMTEST_RUN to another place)" } else { "" };
-    Error::new(Kind::Host, format!("cannot write to {}{hint}", dir.display())).caused_by(why)
+    storage_error(format!("cannot write to {}", dir.display()), Place::Run, why)
 }

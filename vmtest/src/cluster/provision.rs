@@ -40,6 +40,9 @@ pub(crate) async fn provision(run: &Arc<Run>) -> Result<(), Error> {
 async fn make_network(run: &Run, members: &[Arc<Member>]) -> Result<(), Error> {
     let links = run.links.get_or_try_init(Links::open)?;
     links.loopback_up().await?;
+    let before = links.names().await?.into_iter().map(|(_, name)| name).collect();
+    // Another provisioning of the same run would have found the same.
+    _ = run.links_before.set(before);
     let bridge = run.journal.intent(Effect::Link { name: run.plan.network.bridge.clone() })?;
     links.add_bridge(&run.plan.network).await?;
     run.journal.done(bridge, None)?;

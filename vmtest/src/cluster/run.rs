@@ -15,12 +15,12 @@ use futures_util::{
 use once_cell::sync::OnceCell;
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{clock::Clock, member::Member, tasks::Tasks};
+use super::{clock::Clock, member::Member, scratch::ScratchDir, tasks::Tasks};
 use crate::{
     error::Error,
     evidence::{Event, Observer},
     guest::ssh::{Keys, Ssh},
-    host::{Claim, Journal, Keeper, RunDir, containing_panics},
+    host::{Claim, Journal, Keeper, LockedDir, containing_panics},
     hypervisor::{Hypervisor, Site},
     net::Links,
     plan::{NodePlan, Plan, SSH_PORT},
@@ -37,7 +37,7 @@ pub(crate) struct Run {
     pub(crate) plan: Plan,
     /// Its share of the host, released when everything else is.
     pub(crate) claim: Claim,
-    pub(crate) dir: RunDir,
+    pub(crate) dir: LockedDir,
     pub(crate) journal: Journal,
     pub(crate) keeper: Keeper,
     /// The runtime, inside the cluster's network, on which all work of the framework happens.
@@ -55,8 +55,10 @@ pub(crate) struct Run {
     /// Everything that is done, to be stopped before anything is removed.
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) links: OnceCell<Links>,
+    /// The links that were in the cluster's network before anything was made.
+    pub(crate) links_before: OnceCell<Vec<String>>,
     /// Where the scratch disks of this run are.
-    pub(crate) scratch: PathBuf,
+    pub(crate) scratch: ScratchDir,
     pub(crate) started: Instant,
     /// What counts against the test's timeout.
     pub(crate) clock: Arc<Clock>,

@@ -1,215 +1,97 @@
-//! Removing what a run made: one function for every way in which a run can end, and for runs whose owner was killed.
+//! Removing what a run made, and looking for what nobody should have left: one function for every way in which a test
+//! can end.
 
-use std::{io, path::Path, time::Instant};
+use std::{collections::BTreeSet, fs, time::Instant};
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
 
-use super::run::Run;
+use super::{
+    run::Run,
+    undo::{end, undo_all},
+};
 use crate::{
-    error::Error,
     evidence::Event,
-    host::{DEATH_WITHIN, Effect, Entry, Journal, Ledger, Process, ProcessId, RunDir, if_there},
-    net::Links,
-    plan::SCRATCH,
+    host::{Effect, JOURNAL, LOCK, ProcessId},
 };
 
-/// Undoes everything that the run's journal names, latest first, and removes its directory. Idempotent.
+/// Undoes everything that the run's journal names, latest first, and removes its directory. Idempotent; dropped, it can
+/// be begun again.
 ///
-/// The result names what could not be removed; those records stay in the journal, for the next reconcile.
+/// The result names what could not be removed, whose records stay in the journal for the next reconcile, and what was
+/// there though nobody had planned it.
 pub(crate) async fn teardown(run: &Run) -> Vec<String> {
     let began = Instant::now();
     // From here on nothing new is made.
     run.tasks.end().await;
     run.keeper.close().await;
     run.members().iter().for_each(|member| member.ssh.close());
+    // Before the records are released that explain some of them.
+    let mut leaks = end_strays(run).await;
     let mut left = undo_all(&run.journal, run.dir.path(), run.links.get()).await;
-    left.extend(end_strays(run).await);
-    left.extend(leaked_links(run).await);
-    if left.is_empty()
-        && let Err(e) = run.dir.remove()
-    {
-        left.push(e.to_string());
+    leaks.extend(leaked_links(run).await);
+    leaks.extend(forgotten_files(run));
+    if left.is_empty() {
+        let removed = run.scratch.remove().and_then(|()| run.dir.remove());
+        left.extend(removed.err().map(|e| e.to_string()));
     }
     run.claim.release();
+    left.extend(leaks);
     run.emit(&Event::TornDown { took: began.elapsed(), left: left.clone() });
     left
 }
 
-/// Removes all runs whose owner is gone, and the claims and tickets of such. The result names what could not be
-/// removed.
-///
-/// # Errors
-/// When the run directories cannot be read.
-pub(crate) async fn reconcile(root: &Path) -> Result<Vec<String>, Error> {
-    Ledger::sweep(root)?;
-    let mut left = Vec::new();
-    for run in RunDir::abandoned(root)? {
-        let unfinished = match Journal::open(run.path()) {
-            Ok(Some(journal)) => undo_all(&journal, run.path(), None).await,
-            Ok(None) => Vec::new(),
-            Err(e) => vec![e.to_string()],
-        };
-        if unfinished.is_empty() {
-            run.remove()?;
-            tracing::info!("removed run {} whose owner was killed", run.id());
-        }
-        left.extend(unfinished.into_iter().map(|what| format!("run {}: {what}", run.id())));
-    }
-    Ok(left)
-}
-
-async fn undo_all(journal: &Journal, dir: &Path, links: Option<&Links>) -> Vec<String> {
-    let entries = journal.outstanding();
-    let (processes, others): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|entry| matches!(entry.effect, Effect::Process { .. }));
-    // All at once, and before anything that they use is taken away.
-    let mut left: Vec<_> = join_all(processes.iter().map(|entry| undo(entry, journal, dir, links))).await;
-    if let Some(links) = links
-        && let Err(e) = links.remove_all().await
-    {
-        // Each is tried again below, and named if it stays.
-        tracing::warn!("{e}");
-    }
-    for entry in &others {
-        left.push(undo(entry, journal, dir, links).await);
-    }
-    left.into_iter().flatten().collect()
-}
-
-/// The one table of what undoes what. The result names what is left.
-async fn undo(entry: &Entry, journal: &Journal, dir: &Path, links: Option<&Links>) -> Option<String> {
-    let result = match (&entry.effect, &entry.process) {
-        (Effect::Process { .. }, Some(id)) => end(id).await,
-        // Not yet known when its owner died, and so killed by its parent-death signal.
-        (Effect::Process { .. }, None) => Ok(()),
-        (Effect::NodeDir { name }, _) => remove_folder(&dir.join(name)),
-        (Effect::Scratch { path }, _) => remove_scratch(path, dir),
-        (Effect::Link { name }, _) => match links {
-            Some(links) => links.remove(name).await.map_err(|e| e.to_string()),
-            // The owner is gone, and with it and its VMMs the namespace that held the link.
-            None => Ok(()),
-        },
-    };
-    result.and_then(|()| journal.released(entry.id).map_err(|e| e.to_string())).err()
-}
-
-/// Removes the folder of a scratch disk, and that of the run above it with the last. Whose it is, is in its path.
-fn remove_scratch(path: &Path, run: &Path) -> Result<(), String> {
-    let of_run = path.parent().filter(|parent| parent.file_name() == run.file_name());
-    let Some(of_run) = of_run.filter(|parent| parent.parent().is_some_and(|above| above.ends_with(SCRATCH))) else {
-        return Err(format!("{}: no scratch disk of this run", path.display()));
-    };
-    remove_folder(path)?;
-    match if_there(std::fs::remove_dir(of_run)) {
-        Err(e) if e.kind() != io::ErrorKind::DirectoryNotEmpty => Err(format!("{}: {e}", of_run.display())),
-        _ => Ok(()),
-    }
-}
-
-fn remove_folder(path: &Path) -> Result<(), String> {
-    if_there(std::fs::remove_dir_all(path)).map_err(|e| format!("{}: {e}", path.display()))
-}
-
-async fn end(id: &ProcessId) -> Result<(), String> {
-    let what = || format!("process {}", id.pid);
-    let Some(process) = Process::find(id).map_err(|e| format!("{}: {e}", what()))? else { return Ok(()) };
-    process.kill().map_err(|e| format!("{}: cannot be killed: {e}", what()))?;
-    match timeout(DEATH_WITHIN, process.ended()).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(e)) => Err(format!("{}: {e}", what())),
-        Err(_) => Err(format!("{}: still there {} s after SIGKILL", what(), DEATH_WITHIN.as_secs())),
-    }
-}
-
-/// Ends children of the keeper that no record names: provisioning was dropped between a fork and its record.
+/// Ends children of the keeper that no record names. Where provisioning was dropped between a fork and its record, there
+/// is one for each record of a VMM that was about to start; more than these are leaks.
 async fn end_strays(run: &Run) -> Vec<String> {
-    let strays = run.keeper.children().into_iter().filter_map(|pid| ProcessId::of(pid).ok());
-    let ended = join_all(strays.map(|id| async move { end(&id).await.err() })).await;
-    let mut left: Vec<_> = ended.into_iter().flatten().collect();
-    left.extend(run.keeper.children().into_iter().map(|pid| format!("process {pid}, a child of the keeper")));
-    left
+    let outstanding = run.journal.outstanding();
+    let of_vmm = outstanding.iter().filter(|entry| matches!(entry.effect, Effect::Process { .. }));
+    let (recorded, about_to_start): (Vec<_>, Vec<_>) = of_vmm.partition(|entry| entry.process.is_some());
+    let recorded: BTreeSet<_> = recorded.iter().filter_map(|entry| Some(entry.process.as_ref()?.pid)).collect();
+    let strays = run.keeper.children().into_iter().filter(|pid| !recorded.contains(pid));
+    let strays: Vec<_> = strays.filter_map(|pid| Some((ProcessId::of(pid).ok()?, name_of(pid)))).collect();
+    let mut ended = Vec::new();
+    let mut leaks = Vec::new();
+    for (result, (id, name)) in join_all(strays.iter().map(|(id, _)| end(id))).await.into_iter().zip(&strays) {
+        match result {
+            Ok(()) => ended.push(format!("process {} (`{name}`), a child of the keeper that no record names", id.pid)),
+            Err(e) => leaks.push(format!("{e} (`{name}`, a child of the keeper)")),
+        }
+    }
+    leaks.extend(ended.into_iter().skip(about_to_start.len()));
+    leaks
 }
 
+fn name_of(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+/// Links in the cluster's network that were not there when it began.
 async fn leaked_links(run: &Run) -> Vec<String> {
-    let Some(links) = run.links.get() else { return Vec::new() };
+    let (Some(links), Some(before)) = (run.links.get(), run.links_before.get()) else { return Vec::new() };
+    let names = match links.names().await {
+        Ok(names) => names.into_iter().map(|(_, name)| name),
+        Err(e) => return vec![e.to_string()],
+    };
     let members = run.members();
     let ours = |name: &str| name == run.plan.network.bridge || members.iter().any(|member| member.plan.tap == name);
-    match links.names().await {
-        Ok(names) => {
-            names.into_iter().filter(|(_, name)| ours(name)).map(|(_, name)| format!("link `{name}`")).collect()
-        }
-        Err(e) => vec![e.to_string()],
-    }
+    let leaked = names.filter(|name| !before.contains(name));
+    leaked.map(|name| format!("link `{name}`{}", if ours(&name) { "" } else { OF_NOBODY })).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
+/// What is added to the name of something that no plan has.
+const OF_NOBODY: &str = ", which is not of the framework: what a test makes in its cluster's network, it removes";
 
-    use tempfile::TempDir;
-    use tracing_test::traced_test;
-
-    use super::*;
-
-    /// A run as a killed owner leaves it: a journal, a folder, and a process that should have died.
-    fn abandoned_run(root: &Path, process: &ProcessId) -> TempDir {
-        let dir = RunDir::create(root, RunDir::new_id().unwrap()).unwrap();
-        let journal = Journal::create(dir.path(), "killed").unwrap();
-        let link = journal.intent(Effect::Link { name: "br0".into() }).unwrap();
-        journal.done(link, None).unwrap();
-        journal.intent(Effect::NodeDir { name: "node".into() }).unwrap();
-        std::fs::create_dir(dir.path().join("node")).unwrap();
-        let id = journal.intent(Effect::Process { node: "node".into() }).unwrap();
-        journal.done(id, Some(process.clone())).unwrap();
-        journal.intent(Effect::Process { node: "other".into() }).unwrap();
-        let cache = tempfile::tempdir().unwrap();
-        let scratch = cache.path().join(SCRATCH).join(dir.id()).join("0");
-        journal.intent(Effect::Scratch { path: scratch.clone() }).unwrap();
-        std::fs::create_dir_all(&scratch).unwrap();
-        std::fs::write(scratch.join("disk.ext4"), "").unwrap();
-        cache
-    }
-
-    #[test]
-    fn only_what_is_named_after_the_run_is_removed() {
-        let root = tempfile::tempdir().unwrap();
-        let run = root.path().join("1234");
-        for other in ["scratch/5678/node", "1234/node", "scratch/1234/node/deeper"] {
-            let path = root.path().join(other);
-            std::fs::create_dir_all(&path).unwrap();
-            assert!(remove_scratch(&path, &run).unwrap_err().contains("no scratch disk of this run"), "{other}");
-            assert!(path.exists());
-        }
-        remove_scratch(&root.path().join("scratch/1234/node"), &run).unwrap();
-        assert!(!root.path().join("scratch/1234").exists());
-        remove_scratch(&root.path().join("scratch/1234/node"), &run).unwrap();
-    }
-
-    #[tokio::test]
-    #[traced_test]
-    async fn what_a_killed_owner_left_is_removed_and_said() {
-        let root = tempfile::tempdir().unwrap();
-        let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
-        let id = ProcessId::of(sleeper.id().cast_signed()).unwrap();
-        let cache = abandoned_run(root.path(), &id);
-        assert_eq!(reconcile(root.path()).await.unwrap(), Vec::<String>::new());
-        assert!(sleeper.wait().is_err(), "reconcile has ended the child and waited for it");
-        assert!(RunDir::abandoned(root.path()).unwrap().is_empty());
-        assert_eq!(std::fs::read_dir(cache.path().join(SCRATCH)).unwrap().count(), 0);
-        assert!(logs_contain("whose owner was killed"));
-        assert_eq!(reconcile(root.path()).await.unwrap(), Vec::<String>::new(), "a second time changes nothing");
-    }
-
-    #[tokio::test]
-    async fn a_reused_pid_is_left_alone() {
-        let root = tempfile::tempdir().unwrap();
-        let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
-        let id = ProcessId::of(sleeper.id().cast_signed()).unwrap();
-        abandoned_run(root.path(), &ProcessId { start: id.start - 1, ..id });
-        assert_eq!(reconcile(root.path()).await.unwrap(), Vec::<String>::new());
-        assert!(sleeper.try_wait().unwrap().is_none(), "it is somebody else's process");
-        sleeper.kill().unwrap();
-        sleeper.wait().unwrap();
-    }
+/// Files in the directories of the run that are of no node, once those of the nodes are gone.
+fn forgotten_files(run: &Run) -> Vec<String> {
+    let outstanding = run.journal.outstanding();
+    let known = |name: &str| {
+        let of_node = |effect: &Effect| matches!(effect, Effect::NodeDir { name: of } if of == name);
+        [LOCK, JOURNAL].contains(&name) || outstanding.iter().any(|entry| of_node(&entry.effect))
+    };
+    let found = [run.dir.path(), run.scratch.path()].into_iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
+    let found = found.flatten().filter(|entry| !entry.file_name().to_str().is_some_and(known));
+    let disk =
+        |path: &_| outstanding.iter().any(|entry| matches!(&entry.effect, Effect::Scratch { path: of } if of == path));
+    let forgotten = found.map(|entry| entry.path()).filter(|path| !disk(path));
+    forgotten.map(|path| format!("{}, which no record names", path.display())).collect()
 }

@@ -7,16 +7,21 @@ mod end;
 mod extract;
 mod facts;
 mod progress;
+mod prune;
 mod session;
 mod settings;
 mod signals;
 mod traces;
 mod verdict;
 
+pub use crate::{
+    cluster::{Abandoned, AbandonedRun},
+    host::Place,
+};
 pub use builder::{ClusterBuilder, StartedCluster};
 pub use case::{Parameter, Setting, TestCase, manifest_dir, run};
 pub use context::Context;
 pub use extract::{FromCluster, Param};
 pub use facts::{Backend, backends, fixture_cache};
-pub use session::prune;
+pub use prune::{abandoned, prune};
 pub use verdict::Verdict;

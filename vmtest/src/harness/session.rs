@@ -6,9 +6,7 @@
 //! that a body does to its runtime can stop a teardown.
 
 use std::{
-    io,
     panic::AssertUnwindSafe,
-    path::Path,
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
@@ -25,17 +23,18 @@ use vmtest_fixtures::Disk;
 use super::{
     end::End,
     facts::{Gathered, gather},
+    prune::{places, reconcile_once},
     settings::Settings,
     signals,
     traces::{Traces, stop_following},
 };
 use crate::{
-    cluster::{Clock, Cluster, Member, Planner, Run, Tasks, provision, reconcile, teardown},
+    cluster::{Clock, Cluster, Member, Planner, Run, ScratchDir, Tasks, provision, teardown},
     error::{Error, Kind, Phase},
     evidence::{Event, Observer, ShownWait},
     failure::Failure,
     guest::{scale_timeouts, ssh::Keys},
-    host::{Claim, HostBudget, Journal, Keeper, Ledger, Panics, Request, RunDir, runs_root},
+    host::{Claim, HostBudget, Journal, Keeper, Ledger, LockedDir, Panics, Place, Request},
     net::enter_new_namespace,
     plan::{self, BudgetFacts},
     spec::{Allow, ClusterSpec},
@@ -250,15 +249,15 @@ type Prepared = (Arc<Run>, Runtime, Runtime);
 fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     let Session { spec, observer, traces } = session;
     let settings = Settings::get()?;
-    let root = runs_root(settings.run.as_deref())?;
-    reconcile_once(&root)?;
-    let ledger = Ledger::open(&root)?;
+    let places = places(settings)?;
+    reconcile_once(&places)?;
+    let ledger = Ledger::open(&places.runs)?;
     let budget = HostBudget::measure(&ledger, settings.budget, settings.cache_dir())?;
     let Gathered { facts, hypervisor, disks } = gather(&spec, settings, budget.facts(), observer.as_ref());
     let plan = plan::plan(&spec, &facts)?;
     let hypervisor = hypervisor.expect("a plan has a backend");
 
-    let id = RunDir::new_id()?;
+    let id = LockedDir::new_id()?;
     let request = Request { run: id.clone(), test: plan.name.clone(), wants: plan.claim, spare: plan.spare };
     let mut cancelled = caller.cancelled;
     let take = lease(&ledger, &budget, request, observer.as_ref(), &mut cancelled);
@@ -278,10 +277,10 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     scale_timeouts(scale);
     let keys = Arc::new(Keys::generate()?);
     let keeper = Keeper::start()?;
-    let dir = RunDir::create(&root, id)?;
+    let dir = LockedDir::create(&places.runs, &id, Place::Run)?;
     // A directory without a journal is nobody's; what keeps it from being removed is why there is no journal.
-    let journal = Journal::create(dir.path(), &plan.name).inspect_err(|_| drop(dir.remove()))?;
-    let scratch = settings.cache_dir().join(plan::SCRATCH).join(dir.id());
+    let journal = Journal::create(dir.path(), &plan.name, places.crash).inspect_err(|_| drop(dir.remove()))?;
+    let scratch = ScratchDir::new(places.scratch, dir.id());
     let started = Instant::now();
     let run = Run {
         members: watch::Sender::default(),
@@ -297,6 +296,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
         outside: caller.outside,
         hypervisor,
         links: OnceCell::new(),
+        links_before: OnceCell::new(),
         scratch,
         started,
         clock: Arc::new(Clock::start()),
@@ -331,33 +331,6 @@ async fn lease(
     // Its sender is held for as long as a signal can cancel.
     let give_up = cancelled.wait_for(|cancelled| *cancelled).map(drop);
     wait.during(Claim::take(ledger, budget, request, |waiting| wait.step(waiting), give_up)).await
-}
-
-/// Removes what killed runs left; live ones are never touched. The result names what could not be removed.
-///
-/// # Errors
-/// [`Kind::Spec`] for a wrong setting, [`Kind::Host`] when the run directories cannot be read.
-pub fn prune() -> Result<Vec<String>, Error> {
-    remove_abandoned(&runs_root(Settings::get()?.run.as_deref())?)
-}
-
-fn remove_abandoned(root: &Path) -> Result<Vec<String>, Error> {
-    let failed = |e: io::Error| Error::new(Kind::Host, "cannot clean up after killed runs").caused_by(e);
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    runtime.block_on(reconcile(root))
-}
-
-fn reconcile_once(root: &Path) -> Result<(), Error> {
-    static DONE: OnceCell<()> = OnceCell::new();
-    DONE.get_or_try_init(|| {
-        let left = remove_abandoned(root)?;
-        if left.is_empty() {
-            return Ok(());
-        }
-        let message = format!("what killed runs left cannot be removed:\n  - {}", left.join("\n  - "));
-        Err(Error::new(Kind::Leak, message).in_phase(Phase::Plan))
-    })
-    .map(drop)
 }
 
 /// A runtime whose threads are in the network namespace of the calling one, begin with this, and trace to there.

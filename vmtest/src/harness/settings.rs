@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 
 use crate::{
     error::{Error, Kind, Phase},
-    host::Asked,
+    host::{Asked, CrashPoint},
     hypervisor,
 };
 
@@ -17,6 +17,8 @@ const CACHE_LIMIT: &str = "VMTEST_CACHE_LIMIT";
 const RUN: &str = "VMTEST_RUN";
 const TIMEOUT_SCALE: &str = "VMTEST_TIMEOUT_SCALE";
 const QEMU: &str = "VMTEST_QEMU";
+/// Where our own tests have the process killed.
+const CRASH_AT: &str = "VMTEST_INTERNAL_CRASH_AT";
 /// Every name that a user may set, for the message about a wrong one.
 const NAMES: &[&str] = &[BACKEND, BUDGET, CACHE, CACHE_LIMIT, QEMU, RUN, TIMEOUT_SCALE];
 /// Variables of our own tests.
@@ -39,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) timeout_scale: f64,
     /// Paths of VMMs, by backend.
     pub(crate) binaries: BTreeMap<&'static str, PathBuf>,
+    /// Where our own tests have the process killed.
+    pub(crate) crash_at: Option<CrashPoint>,
 }
 
 impl Settings {
@@ -84,6 +88,7 @@ impl Settings {
             run: None,
             timeout_scale: 1.0,
             binaries: BTreeMap::new(),
+            crash_at: None,
         };
         for (name, value) in variables {
             match name.as_str() {
@@ -94,6 +99,7 @@ impl Settings {
                 RUN => settings.run = Some(value.into()),
                 TIMEOUT_SCALE => settings.timeout_scale = parse_scale(&value)?,
                 QEMU => drop(settings.binaries.insert("qemu", value.into())),
+                CRASH_AT => settings.crash_at = Some(value.parse().map_err(|why| format!("{CRASH_AT}: {why}"))?),
                 _ if name.starts_with(INTERNAL) => {}
                 _ => return Err(format!("unknown setting `{name}`: valid are {}", NAMES.join(", "))),
             }
@@ -143,6 +149,7 @@ mod tests {
         }
         let error = parse("VMTEST_BUDGET", "8GiB").unwrap_err();
         assert!(error.starts_with("VMTEST_BUDGET: `8GiB`") && error.contains("`memory=8GiB`"), "{error}");
+        assert!(parse("VMTEST_INTERNAL_CRASH_AT", "here").unwrap_err().contains("no crash point"));
     }
 
     #[test]
@@ -153,6 +160,6 @@ mod tests {
         assert_eq!(parse("VMTEST_TIMEOUT_SCALE", "2.5").unwrap().timeout_scale, 2.5);
         let budget = Asked { memory: Some(8 << 30), cpus: Some(3), disk: None };
         assert_eq!(parse("VMTEST_BUDGET", "memory=8GiB,cpus=3").unwrap().budget, budget);
-        assert!(parse("VMTEST_INTERNAL_CRASH", "3").is_ok());
+        assert!(parse("VMTEST_INTERNAL_KILLS", "3").is_ok());
     }
 }

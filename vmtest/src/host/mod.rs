@@ -1,24 +1,34 @@
-//! The machine below: the run directory with its lock and journal, the thread that owns the VMMs, and panics.
+//! The machine below: the directories of a run with their locks and the journal, the thread that owns the VMMs, and
+//! panics.
 
 mod console;
+mod crash;
 mod files;
 mod journal;
 mod keeper;
 mod lease;
+mod locked_dir;
 mod panics;
+mod places;
 mod process;
 mod random;
-mod run_dir;
 mod stopped;
+mod storage;
 
 pub(crate) use console::{Anomaly, Console};
+pub(crate) use crash::CrashPoint;
 pub(crate) use files::{if_there, relink};
-pub(crate) use journal::{Effect, Entry, Journal};
+#[cfg(fuzzing)]
+pub(crate) use journal::check_journal;
+pub(crate) use journal::{Effect, Entry, JOURNAL, Journal};
 pub(crate) use keeper::{Keeper, SpawnRequest, spawn_program};
 pub(crate) use lease::{Asked, Claim, HostBudget, Ledger, Request};
 pub use lease::{Holder, Waiting};
+pub(crate) use locked_dir::{LOCK, LockedDir};
 pub(crate) use panics::{Panic, Panics, containing_panics};
+pub(crate) use places::runs_root;
 pub(crate) use process::{DEATH_WITHIN, Ended, Process, ProcessId, has_capabilities};
 pub(crate) use random::random;
-pub(crate) use run_dir::{RunDir, runs_root};
 pub(crate) use stopped::{stopped, timeout, while_stopped};
+pub use storage::Place;
+pub(crate) use storage::{remove_folder, storage_error};

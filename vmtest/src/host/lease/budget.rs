@@ -156,7 +156,7 @@ mod tests {
         // A run whose process uses a part of what was claimed: that part is gone from what is available already.
         let run = root.path().join("r");
         fs::create_dir(&run).unwrap();
-        let journal = Journal::create(&run, "t").unwrap();
+        let journal = Journal::create(&run, "t", None).unwrap();
         let process = journal.intent(Effect::Process { node: "a".into() }).unwrap();
         journal.done(process, Some(ProcessId::own())).unwrap();
         let claim = claim_of(1 << 50);

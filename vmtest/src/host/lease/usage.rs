@@ -10,7 +10,7 @@ use crate::{
 /// What the processes and scratch disks that a live run's journal names take up now; nothing where there is none yet,
 /// or one that cannot be read. CPUs are not measured.
 pub(super) fn used(run: &Path) -> Resources {
-    let Ok(Some(journal)) = Journal::open(run) else { return Resources::NONE };
+    let Ok(Some(journal)) = Journal::open(run, None) else { return Resources::NONE };
     let taken = journal.outstanding().into_iter().map(|entry| match (entry.effect, entry.process) {
         (Effect::Process { .. }, Some(process)) => {
             Resources { memory: memory(&process).unwrap_or_default(), ..Resources::NONE }
@@ -47,7 +47,7 @@ mod tests {
     fn what_is_touched_is_used_and_no_more() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(used(root.path()), Resources::NONE, "there is no journal");
-        let journal = Journal::create(root.path(), "t").unwrap();
+        let journal = Journal::create(root.path(), "t", None).unwrap();
         let scratch = root.path().join("scratch");
         fs::create_dir(&scratch).unwrap();
         let disk = File::create(scratch.join("disk.ext4")).unwrap();
