@@ -7,6 +7,7 @@ use std::{
     os::fd::OwnedFd,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -19,12 +20,20 @@ use serde_json::Value;
 
 /// A killed VMM is gone in under 20 ms; one that is there after this will stay.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
+/// What a SIGKILLed run leaves to the kernel is gone within a tenth of a second; what is there after this will stay.
+const KERNEL_ENDS_WITHIN: Duration = Duration::from_secs(10);
+/// A look at all of `/proc` takes some milliseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// The names of the network interfaces, and the root of the run directories that one test uses.
+/// What one test could leave: processes, mounts and files that are named after its runs, and what the whole host has,
+/// links and packet filters.
 #[derive(Debug)]
 pub struct Host {
     runs: PathBuf,
+    /// A cache that nobody else uses, with the names of all that is in it.
+    cache: Option<(PathBuf, BTreeSet<PathBuf>)>,
     links: Vec<String>,
+    filters: Option<String>,
     /// The ids of the runs that there have been.
     seen: RefCell<BTreeSet<String>>,
 }
@@ -40,7 +49,13 @@ pub struct Vmm {
 impl Host {
     /// Looks at the host before a run whose directories will be in `runs`.
     pub fn before(runs: &Path) -> Self {
-        Self { runs: runs.to_owned(), links: links(), seen: RefCell::default() }
+        let runs = runs.to_owned();
+        Self { runs, cache: None, links: links(), filters: filters(), seen: RefCell::default() }
+    }
+
+    /// Looks at this cache too, which nobody else uses.
+    pub(crate) fn watch_cache(&mut self, cache: &Path) {
+        self.cache = Some((cache.to_owned(), names_in(cache)));
     }
 
     /// The run directories that are there now.
@@ -51,9 +66,7 @@ impl Host {
 
     /// The processes that work in one of the run directories now.
     pub fn vmms(&self) -> Vec<Vmm> {
-        let pids = fs::read_dir("/proc").expect("/proc is there").flatten();
-        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        pids.filter_map(|pid| self.vmm(pid).ok().flatten()).collect()
+        pids().filter_map(|pid| self.vmm(pid).ok().flatten()).collect()
     }
 
     fn vmm(&self, pid: i32) -> io::Result<Option<Vmm>> {
@@ -72,10 +85,51 @@ impl Host {
         if !pids.split_whitespace().skip(1).any(|pid| pid == "1") {
             return Ok(false);
         }
-        let mounts = fs::read_to_string(format!("/proc/{pid}/mounts"))?;
+        Ok(self.is_in(&fs::read_to_string(format!("/proc/{pid}/mounts"))?))
+    }
+
+    /// Whether a list of mounts has one that is named after a run, or below a directory of one.
+    fn is_in(&self, mounts: &str) -> bool {
         let mut seen = self.seen.borrow_mut();
         seen.extend(self.run_dirs().iter().filter_map(|run| Some(run.file_name()?.to_string_lossy().into_owned())));
-        Ok(seen.iter().any(|run| mounts.contains(&format!("vmtest-{run}-"))))
+        let dirs = [Some(&self.runs), self.cache.as_ref().map(|(cache, _)| cache)];
+        let below = |dir: &PathBuf| mounts.contains(&format!(" {}/", dir.display()));
+        dirs.into_iter().flatten().any(below) || seen.iter().any(|run| mounts.contains(&format!("vmtest-{run}-")))
+    }
+
+    /// All processes of the runs: they work in a directory of one, see the mounts of one, or have inherited the root of
+    /// the run directories from a test that was given one of its own.
+    pub fn processes(&self) -> Vec<i32> {
+        let runs = format!("VMTEST_RUN={}\0", self.runs.display());
+        let of_run = |pid: i32| {
+            let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&self.runs))
+                || String::from_utf8_lossy(&read("environ")).contains(&runs)
+                || self.is_in(&String::from_utf8_lossy(&read("mounts")))
+        };
+        pids().filter(|&pid| of_run(pid)).collect()
+    }
+
+    /// Waits until the kernel has ended all processes of runs whose owner is gone, and destroyed this network namespace
+    /// of one; the result is how long that took.
+    ///
+    /// # Panics
+    /// With what is there after ten seconds.
+    pub fn await_the_kernel(&self, namespace: u64) -> Duration {
+        let began = Instant::now();
+        loop {
+            let (processes, holders) = (self.processes(), holders(namespace));
+            if processes.is_empty() && holders.is_empty() {
+                return began.elapsed();
+            }
+            let waited = began.elapsed();
+            assert!(
+                waited < KERNEL_ENDS_WITHIN,
+                "after {waited:?} there are still the processes {processes:?}, and these hold the network: {holders:?}"
+            );
+            // Of processes that nobody knows there is no event.
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// Checks that processes, links and run directories are as before.
@@ -89,7 +143,18 @@ impl Host {
         }
         let pids: Vec<_> = self.vmms().iter().map(|vmm| vmm.pid).collect();
         assert_eq!(pids, Vec::<i32>::new(), "processes were left");
+        assert_eq!(self.processes(), Vec::<i32>::new(), "processes were left");
         assert_eq!(links(), self.links, "network interfaces were left");
+        assert_eq!(filters(), self.filters, "packet filters were left");
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts can be read");
+        assert!(!self.is_in(&mounts), "mounts were left: {mounts}");
+        let shared = ["registry.lock", "lease"].map(|name| self.runs.join(name));
+        let files: Vec<_> = paths(&self.runs).into_iter().filter(|path| !shared.contains(path)).collect();
+        assert_eq!(files, Vec::<PathBuf>::new(), "files were left beside the run directories");
+        if let Some((cache, before)) = &self.cache {
+            let left: Vec<_> = names_in(cache).difference(before).cloned().collect();
+            assert_eq!(left, Vec::<PathBuf>::new(), "files were left in the cache");
+        }
     }
 }
 
@@ -126,6 +191,40 @@ fn paths(dir: &Path) -> Vec<PathBuf> {
 fn links() -> Vec<String> {
     let links = if_nameindex().expect("the links can be listed");
     links.iter().map(|link| link.name().to_string_lossy().into_owned()).collect()
+}
+
+/// The packet filters, where there is a program that lists them.
+fn filters() -> Option<String> {
+    let listed = Command::new("nft").args(["list", "ruleset"]).output().ok()?;
+    Some(String::from_utf8_lossy(&listed.stdout).into_owned())
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// What keeps a network namespace: threads that are in it, and descriptors and mounts of it.
+fn holders(namespace: u64) -> Vec<String> {
+    let name = format!("net:[{namespace}]");
+    let is_it = |path: &Path| fs::read_link(path).is_ok_and(|link| link.as_os_str() == name.as_str());
+    let below = |path: String| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found = Vec::new();
+    for pid in pids() {
+        found.extend(below(format!("/proc/{pid}/task")).map(|task| task.join("ns/net")).filter(|path| is_it(path)));
+        found.extend(below(format!("/proc/{pid}/fd")).filter(|path| is_it(path)));
+        let mounts = PathBuf::from(format!("/proc/{pid}/mountinfo"));
+        found.extend(fs::read_to_string(&mounts).is_ok_and(|text| text.contains(&name)).then_some(mounts));
+    }
+    found.iter().map(|path| path.display().to_string()).collect()
+}
+
+/// What is in a cache: its directories, and what is in each of them, unless it is only a lock.
+fn names_in(cache: &Path) -> BTreeSet<PathBuf> {
+    let list =
+        |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+    let all = list(cache).into_iter().flat_map(|dir| list(&dir).into_iter().chain([dir]));
+    all.filter(|path| path.extension().is_none_or(|extension| extension != "lock")).collect()
 }
 
 /// Where a program is.

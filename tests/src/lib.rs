@@ -1,10 +1,12 @@
 //! What the end-to-end tests share: running a test in a process of its own, and looking at what it left.
 
+mod cache;
 mod claims;
 mod host;
 mod nextest;
 mod victim;
 
+pub use cache::private_cache;
 pub use claims::{Claims, Seen};
 pub use host::{Host, Vmm, on_path, run_dir, vmm_of};
 pub use nextest::Nextest;

@@ -52,6 +52,13 @@ impl Victim {
         self
     }
 
+    /// Gives it a cache of its own, which is looked at too.
+    #[must_use]
+    pub fn with_cache(mut self, cache: &Path) -> Self {
+        self.host.watch_cache(cache);
+        self.env("VMTEST_CACHE", cache)
+    }
+
     /// Puts the run directories under a root that others use too.
     #[must_use]
     pub fn beside(self, runs: &Path) -> Self {

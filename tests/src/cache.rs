@@ -1,0 +1,44 @@
+//! A cache that only one test uses, so that whatever appears in it is that test's.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+/// A cache with the images of the common one, in which `build` has had the missing ones made.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn private_cache(build: impl FnOnce(&Path)) -> TempDir {
+    let common = common_cache();
+    build(&common);
+    let cache = TempDir::new().expect("a temporary directory");
+    for part in ["images", "fixtures"] {
+        match fs::metadata(common.join(part)) {
+            Ok(_) => copy(&common.join(part), cache.path()),
+            Err(e) => assert_eq!(e.kind(), io::ErrorKind::NotFound, "{}: {e}", common.display()),
+        }
+    }
+    fs::create_dir(cache.path().join("scratch")).expect("the cache is new");
+    cache
+}
+
+/// The one that `build` fills: that of the settings, else the default.
+fn common_cache() -> PathBuf {
+    let set = std::env::var_os("VMTEST_CACHE").map(PathBuf::from);
+    let home = || std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || home().or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    set.or_else(|| Some(home()?.join("vmtest"))).expect("a home directory")
+}
+
+/// With hard links where the file system allows them: a copy takes a tenth of a second, and some space.
+fn copy(from: &Path, to: &Path) {
+    let copied = ["-al", "-a"].iter().any(|how| {
+        let copied = Command::new("cp").arg(how).args([from, to]).output().expect("there is a cp");
+        copied.status.success()
+    });
+    assert!(copied, "{} cannot be copied to {}", from.display(), to.display());
+}
