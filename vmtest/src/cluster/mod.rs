@@ -1,6 +1,8 @@
 //! A cluster while it lives: provisioning, the handles that a test holds, teardown and reconcile.
 
 mod boot;
+#[cfg(test)]
+mod brake;
 mod clock;
 mod handle;
 mod ladder;

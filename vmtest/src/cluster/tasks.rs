@@ -22,11 +22,19 @@ pub(crate) struct Tasks {
     /// `None` once the run is over.
     set: Mutex<Option<JoinSet<()>>>,
     over: watch::Sender<bool>,
+    #[cfg(test)]
+    pub(crate) brake: std::sync::Arc<super::brake::Brake>,
 }
 
 impl Tasks {
     pub(crate) fn new(engine: Handle) -> Self {
-        Self { engine, set: Mutex::new(Some(JoinSet::new())), over: watch::Sender::new(false) }
+        Self {
+            engine,
+            set: Mutex::new(Some(JoinSet::new())),
+            over: watch::Sender::new(false),
+            #[cfg(test)]
+            brake: std::sync::Arc::default(),
+        }
     }
 
     /// Does this on the engine; a teardown stops it. Once the run is over it is dropped, and the result is `None`.
@@ -34,6 +42,8 @@ impl Tasks {
         let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
         let set = set.as_mut()?;
         while set.try_join_next().is_some() {}
+        #[cfg(test)]
+        let work = self.brake.clone().applied_to(work);
         Some(set.spawn_on(work, &self.engine))
     }
 

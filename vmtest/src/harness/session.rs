@@ -5,6 +5,13 @@
 //! body. The *engine*, a runtime of our own in the same namespace, carries all work of the framework, so that nothing
 //! that a body does to its runtime can stop a teardown.
 
+#[cfg(test)]
+mod cancelled;
+#[cfg(test)]
+mod leaks;
+#[cfg(test)]
+mod prepared;
+
 use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError, mpsc},

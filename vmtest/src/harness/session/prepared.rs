@@ -1,0 +1,62 @@
+//! A run of fake machines before its first effect, for tests that go on by themselves.
+
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+
+use super::{Caller, Session, prepare, runtime};
+use crate::{
+    Error,
+    cluster::{Run, provision, teardown},
+    harness::traces::Traces,
+    host::Panics,
+    spec::{ClusterSpec, NodeSpec},
+};
+
+/// The size of the disk of the first machine, the least that an ext4 file system with a journal takes.
+const DISK: u64 = 16 << 20;
+
+/// Does this with a run of two fake machines, of which nothing is made yet, on a thread in its network, tears it
+/// down, and gives what the teardown has found left.
+///
+/// # Panics
+/// With the panic of the work, and when anything of the run is there after the teardown.
+pub(super) fn torn_down_after<T: Send>(work: impl AsyncFnOnce(&Arc<Run>) -> T + Send) -> (T, Vec<String>) {
+    let on_its_thread = || {
+        let traces = Traces::of_this_thread();
+        let outside = runtime("vmtest-outside", &traces, || {}).unwrap();
+        let cancelled = watch::Sender::new(false);
+        let mut spec = ClusterSpec::new("a run of a test");
+        spec.backends.push("fake".to_owned());
+        spec.nodes = ["first", "second"].map(NodeSpec::new).into();
+        spec.nodes[0].settings.disk = Some(DISK);
+        let caller = Caller {
+            cancelled: cancelled.subscribe(),
+            outside: outside.handle().clone(),
+            panics: Arc::new(Panics::default()),
+        };
+        let (run, engine, bodies) = prepare(Session::new(spec, None), caller).unwrap();
+        let result = engine.block_on(work(&run));
+        let left = engine.block_on(teardown(&run));
+        assert!(!run.dir.path().exists(), "{} is there: {left:?}", run.dir.path().display());
+        assert!(!run.scratch.path().exists(), "{} is there: {left:?}", run.scratch.path().display());
+        assert_eq!(run.keeper.children(), Vec::<i32>::new(), "the keeper has children");
+        assert_eq!(run.journal.outstanding(), [], "the journal names something");
+        // A link that somebody else has made stays until its network ends, with this thread.
+        let again = engine.block_on(teardown(&run));
+        assert!(again.iter().all(|what| left.contains(what) && what.starts_with("link")), "left again: {again:?}");
+        for runtime in [bodies, engine, outside] {
+            runtime.shutdown_background();
+        }
+        (result, left)
+    };
+    std::thread::scope(|scope| scope.spawn(on_its_thread).join()).unwrap_or_else(|e| std::panic::resume_unwind(e))
+}
+
+/// Provisions as a session does: as a task, which a teardown stops.
+pub(super) async fn provisioned(run: &Arc<Run>) -> Result<(), Error> {
+    let (tell, done) = oneshot::channel();
+    let made = run.clone();
+    run.spawn(async move { drop(tell.send(provision(&made).await)) });
+    done.await.unwrap_or_else(|_| Err(run.tasks.unanswered()))
+}
