@@ -2,7 +2,10 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    os::unix::process::ExitStatusExt,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::process::ExitStatusExt,
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -159,6 +162,11 @@ impl Running {
         &self.host
     }
 
+    /// The reading end of its standard output.
+    pub fn output(&self) -> BorrowedFd<'_> {
+        self.stdout.get_ref().as_fd()
+    }
+
     /// The root of its run directories.
     pub fn runs(&self) -> &Path {
         self.runs.path()
@@ -215,6 +223,11 @@ impl Ended {
     /// The signal that ended it.
     pub fn signal(&self) -> Option<Signal> {
         self.status.signal().and_then(|number| Signal::try_from(number).ok())
+    }
+
+    /// Whether it passed.
+    pub fn passed(&self) -> bool {
+        self.status.success()
     }
 
     /// Checks that it passed.
