@@ -29,11 +29,13 @@ without_a_vmm() {
 
 # Tests check what each of them leaves; this looks once more from outside.
 nothing_is_left() {
-    local runs left
+    local runs cache left
     runs=${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/vmtest}
     runs=${VMTEST_RUN:-${runs:-/tmp/vmtest-$(id -u)}}
+    cache=${VMTEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vmtest}
     left=$(find "$runs" -mindepth 1 -maxdepth 1 -type d ! -name lease 2>/dev/null || true)
     left+=$(find "$runs/lease" -mindepth 2 2>/dev/null || true)
+    left+=$(find "$cache/scratch" -mindepth 1 -maxdepth 1 -type d 2>/dev/null || true)
     left+=$(pgrep -fa 'qemu-system.* -name .*path=console.log|^/bin/sh /etc/vmtest/init' || true)
     [ -z "$left" ] || { echo "left behind: $left"; return 1; }
 }

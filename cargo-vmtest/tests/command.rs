@@ -1,6 +1,12 @@
 //! The command as a person or a program calls it.
 
-use std::process::{Command, Output};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::{Value, json};
 
 fn vmtest(args: &[&str], change: impl FnOnce(&mut Command)) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-vmtest"));
@@ -19,7 +25,7 @@ fn the_demo_boots_three_machines_and_leaves_nothing() {
     let demo = vmtest(&["vmtest", "demo", "--json"], |command| _ = command.env("VMTEST_RUN", runs.path()));
     assert!(demo.status.success(), "{}", text(&demo.stderr));
     let events = text(&demo.stdout);
-    let events: Vec<serde_json::Value> =
+    let events: Vec<Value> =
         events.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
     let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).collect::<Vec<_>>();
     assert_eq!(of("planned")[0]["nodes"], serde_json::json!(["alice", "bob", "carol"]));
@@ -36,9 +42,79 @@ fn the_demo_boots_three_machines_and_leaves_nothing() {
 
 #[test]
 fn pruning_a_clean_host_says_so() {
-    let runs = tempfile::tempdir().expect("a temporary directory");
-    let prune = vmtest(&["prune"], |command| _ = command.env("VMTEST_RUN", runs.path()));
+    let places = tempfile::tempdir().expect("a temporary directory");
+    let prune = vmtest(&["prune"], in_places(places.path()));
     assert_eq!((prune.status.code(), text(&prune.stdout).trim()), (Some(0), "nothing is left of killed runs"));
+}
+
+/// Has the command look for runs here only.
+fn in_places(root: &Path) -> impl FnOnce(&mut Command) {
+    move |command| _ = command.env("VMTEST_RUN", root.join("runs")).env("VMTEST_CACHE", root.join("cache"))
+}
+
+/// Two killed runs: one with a journal of this version, of the other only its disks.
+fn leave_runs(root: &Path, version: u32) -> [PathBuf; 2] {
+    let process = r#"{"pid":1,"start":1,"boot":"another"}"#;
+    let journal = format!(
+        r#"{{"type":"begin","version":{version},"test":"elects","owner":{process},"at":1795240000000}}
+{{"type":"intent","id":0,"effect":{{"kind":"node_dir","name":"alice"}}}}
+{{"type":"intent","id":1,"effect":{{"kind":"process","node":"alice"}}}}
+{{"type":"done","id":1,"process":{process}}}
+"#
+    );
+    let [run, disks] = ["runs/0000000a", "cache/scratch/0000000b"].map(|path| root.join(path));
+    for (dir, file) in [(run.join("alice"), run.join("lock")), (disks.join("0"), disks.join("lock"))] {
+        fs::create_dir_all(dir).expect("it can be made");
+        fs::write(file, "").expect("it can be written");
+    }
+    fs::write(run.join("journal.jsonl"), journal).expect("it can be written");
+    [run, disks]
+}
+
+#[test]
+fn killed_runs_are_shown_and_then_removed() {
+    let places = tempfile::tempdir().expect("a temporary directory");
+    let [run, disks] = leave_runs(places.path(), 2);
+    let expected = |dry_run: bool| {
+        let of_run = json!({
+            "id": "0000000a", "place": "run", "path": run, "test": "elects", "at": 1_795_240_000_000_u64,
+            "outstanding": ["VMM of `alice`, process 1", "folder `alice`"], "left": [],
+        });
+        let of_disks = json!({
+            "id": "0000000b", "place": "scratch", "path": disks, "test": null, "at": null, "outstanding": [], "left": [],
+        });
+        json!({ "version": 1, "dry_run": dry_run, "runs": [of_run, of_disks], "unclear": [] })
+    };
+    for dry_run in [true, false] {
+        let args = if dry_run { &["prune", "--json", "--dry-run"][..] } else { &["prune", "--json"] };
+        let pruned = vmtest(args, in_places(places.path()));
+        let said: Value = serde_json::from_slice(&pruned.stdout).expect("it is JSON");
+        assert_eq!((pruned.status.code(), said), (Some(0), expected(dry_run)), "{}", text(&pruned.stderr));
+        assert_eq!([run.join("alice").exists(), disks.join("0").exists()], [dry_run; 2]);
+    }
+
+    leave_runs(places.path(), 2);
+    let pruned = vmtest(&["prune"], in_places(places.path()));
+    let said = format!(
+        "removed {} of `elects`: VMM of `alice`, process 1, folder `alice`\nremoved {}\n",
+        run.display(),
+        disks.display()
+    );
+    assert_eq!((pruned.status.code(), text(&pruned.stdout)), (Some(0), said));
+}
+
+#[test]
+fn what_cannot_be_removed_fails_and_is_named() {
+    let places = tempfile::tempdir().expect("a temporary directory");
+    let [run, disks] = leave_runs(places.path(), 99);
+    let pruned = vmtest(&["prune", "--json"], in_places(places.path()));
+    let said: Value = serde_json::from_slice(&pruned.stdout).expect("it is JSON");
+    let left = said["runs"][0]["left"][0].as_str().unwrap_or_default();
+    assert!(left.contains("is of version 99"), "{said}");
+    assert_eq!(pruned.status.code(), Some(1));
+    let complaint = text(&pruned.stderr);
+    assert!(complaint.contains(&format!("could not be removed:\n  - run 0000000a: {left}")), "{complaint}");
+    assert_eq!([run.exists(), disks.exists()], [true, false], "the other one is gone");
 }
 
 #[test]
