@@ -81,7 +81,8 @@ fn killed_runs_are_shown_and_then_removed() {
             "outstanding": ["VMM of `alice`, process 1", "folder `alice`"], "left": [],
         });
         let of_disks = json!({
-            "id": "0000000b", "place": "scratch", "path": disks, "test": null, "at": null, "outstanding": [], "left": [],
+            "id": "0000000b", "place": "scratch", "path": disks, "test": null, "at": null,
+            "outstanding": [], "left": [],
         });
         json!({ "version": 1, "dry_run": dry_run, "runs": [of_run, of_disks], "unclear": [] })
     };

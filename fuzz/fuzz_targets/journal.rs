@@ -1,5 +1,6 @@
-//! Whatever a journal holds, it is read or refused, and what is read leads nowhere out of its run:
-//! `cargo +nightly fuzz run journal`. The same property runs with the ordinary tests of `vmtest`, as a proptest.
+//! Whatever a journal holds, it is read or refused, and what is read leads nowhere out of its run: `cargo +nightly
+//! fuzz run journal fuzz/corpus/journal fuzz/seeds/journal`. The same property runs with the ordinary tests of
+//! `vmtest`, as a proptest.
 
 #![no_main]
 

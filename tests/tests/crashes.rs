@@ -1,5 +1,5 @@
-//! A run that is killed at every step that it has, and what is left then: nothing, once the kernel and one reconcile have
-//! done their part.
+//! A run that is killed at every step that it has, and what is left then: nothing, once the kernel and one reconcile
+//! have done their part.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,8 +1,9 @@
-//! Directories of runs that cannot be used, or hold what a run cannot have left: each is said with what to do, and nothing
-//! is worse afterwards.
+//! Directories of runs that cannot be used, or hold what a run cannot have left: each is said with what to do, and
+//! nothing is worse afterwards.
 
 use std::{fs, path::Path};
 
+use nix::mount::{MsFlags, mount, umount};
 use rstest::rstest;
 use vmtest_tests::{Ended, Victim};
 
@@ -26,7 +27,7 @@ mod victims {
         let arch = std::env::consts::ARCH.try_into().expect("seccomp knows this machine");
         let filter =
             SeccompFilter::new(BTreeMap::from([(libc::SYS_flock, vec![])]), SeccompAction::Allow, refuse, arch);
-        let program = filter.and_then(|filter| BpfProgram::try_from(filter)).expect("one rule is a filter");
+        let program = filter.and_then(BpfProgram::try_from).expect("one rule is a filter");
         apply_filter(&program).expect("a process may take rights from itself");
         let cluster = Cluster::builder().backend("fake").backend("qemu").node(NodeSpec::new("node"));
         cluster.run(async |_| ()).expect("there are locks");
@@ -47,8 +48,8 @@ fn a_read_only_place_is_refused() {
     ended.assert_failed_with(&said).assert_nothing_left();
 }
 
-/// From so small that there is no room for the first line of a journal to large enough for a machine: what fails differs,
-/// and each time it is said, and nothing is left.
+/// From so small that there is no room for the first line of a journal to large enough for a machine: what fails
+/// differs, and each time it is said, and nothing is left.
 #[test]
 fn a_full_place_is_said() {
     let said = ["free space there, or set VMTEST_RUN to another place", "No space left on device"];
@@ -92,7 +93,7 @@ fn a_run_that_had_announced_nothing_is_removed(#[case] journal: &str) {
 }
 
 #[rstest]
-#[case::newer(&BEGIN.replace("\"version\":2", "\"version\":3"), "is of version 3; this vmtest reads 2: prune it with a newer one")]
+#[case::newer(&BEGIN.replace("\"version\":2", "\"version\":3"), "is of version 3; this vmtest reads 2")]
 #[case::damaged(&format!("{BEGIN}\nnonsense"), "is damaged in line 2")]
 fn a_run_that_cannot_be_understood_fails_the_next_and_stays(#[case] journal: &str, #[case] said: &str) {
     let victim = Victim::new("plain");
@@ -111,4 +112,25 @@ fn a_run_of_another_user_fails_the_next_and_stays() {
     let said = ["what killed runs left cannot be removed", "belongs to user 65534, not to 0, and is left alone"];
     let ended = victim.run().assert_failed_with(&said);
     assert!(ended.runs().join("0000000a/journal.jsonl").exists());
+}
+
+/// A mount in the way stands for whatever keeps a file from being removed.
+#[test]
+fn what_a_reconcile_cannot_remove_fails_its_run_and_goes_with_the_next() {
+    let victim = Victim::new("plain");
+    let intent = r#"{"type":"intent","id":0,"effect":{"kind":"node_dir","name":"alice"}}"#;
+    leave_a_run(victim.runs(), &format!("{BEGIN}\n{intent}\n"));
+    let busy = victim.runs().join("0000000a/alice/busy");
+    fs::create_dir_all(&busy).expect("it can be made");
+    let none: Option<&str> = None;
+    mount(none, &busy, Some("tmpfs"), MsFlags::empty(), none).expect("it can be mounted");
+    let ended = victim.run();
+    let journal = fs::read_to_string(ended.runs().join("0000000a/journal.jsonl")).expect("it is there");
+    umount(&busy).expect("it was mounted");
+    let said = ["what killed runs left cannot be removed", "run 0000000a", "0000000a/alice: Device or resource busy"];
+    let ended = ended.assert_failed_with(&said);
+    assert_eq!(journal, format!("{BEGIN}\n{intent}\n"), "its record stays");
+
+    drop(Victim::new("plain").beside(ended.runs()).run().assert_passed());
+    ended.assert_nothing_left();
 }

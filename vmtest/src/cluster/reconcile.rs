@@ -69,8 +69,8 @@ impl Abandoned {
     }
 }
 
-/// Removes all runs whose owner is gone and their shares of the host, or names what would be. Live ones are never touched. Idempotent; dropped, it can
-/// be begun again.
+/// Removes all runs whose owner is gone and their shares of the host, or names what would be. Live ones are never
+/// touched. Idempotent; dropped, it can be begun again.
 ///
 /// # Errors
 /// When a place cannot be read, or has no locks.
@@ -165,6 +165,7 @@ mod tests {
     fn places() -> (TempDir, Places) {
         let root = tempfile::tempdir().unwrap();
         let places = Places { runs: root.path().join("runs"), scratch: root.path().join(SCRATCH), crash: None };
+        std::fs::create_dir(&places.runs).unwrap();
         (root, places)
     }
 

@@ -14,6 +14,9 @@ use crate::{
     host::{Effect, JOURNAL, LOCK, ProcessId},
 };
 
+/// What is added to the name of something that no plan has.
+const OF_NOBODY: &str = ", which is not of the framework: what a test makes in its cluster's network, it removes";
+
 /// Undoes everything that the run's journal names, latest first, and removes its directory. Idempotent; dropped, it can
 /// be begun again.
 ///
@@ -40,8 +43,8 @@ pub(crate) async fn teardown(run: &Run) -> Vec<String> {
     left
 }
 
-/// Ends children of the keeper that no record names. Where provisioning was dropped between a fork and its record, there
-/// is one for each record of a VMM that was about to start; more than these are leaks.
+/// Ends children of the keeper that no record names. Where provisioning was dropped between a fork and its record,
+/// there is one for each record of a VMM that was about to start; more than these are leaks.
 async fn end_strays(run: &Run) -> Vec<String> {
     let outstanding = run.journal.outstanding();
     let of_vmm = outstanding.iter().filter(|entry| matches!(entry.effect, Effect::Process { .. }));
@@ -77,9 +80,6 @@ async fn leaked_links(run: &Run) -> Vec<String> {
     let leaked = names.filter(|name| !before.contains(name));
     leaked.map(|name| format!("link `{name}`{}", if ours(&name) { "" } else { OF_NOBODY })).collect()
 }
-
-/// What is added to the name of something that no plan has.
-const OF_NOBODY: &str = ", which is not of the framework: what a test makes in its cluster's network, it removes";
 
 /// Files in the directories of the run that are of no node, once those of the nodes are gone.
 fn forgotten_files(run: &Run) -> Vec<String> {

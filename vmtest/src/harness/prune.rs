@@ -51,8 +51,8 @@ pub(super) fn reconcile_once(places: &Places) -> Result<(), Error> {
             return Ok(());
         }
         let message = format!(
-            "what killed runs left cannot be removed, and this run would be beside it:\n  - {}\n  when the reason is gone, \
-             the next run removes it, or `cargo vmtest prune`",
+            "what killed runs left cannot be removed, and this run would be beside it:\n  - {}\n  when the reason is \
+             gone, the next run removes it, or `cargo vmtest prune`",
             left.join("\n  - ")
         );
         Err(Error::new(Kind::Leak, message).in_phase(Phase::Plan))

@@ -41,8 +41,8 @@ impl fmt::Display for Unreadable {
             }
             Self::Corrupt { line, why } => write!(
                 f,
-                "is damaged in line {line} ({why}), so the run is left alone: end what it names, if that is still there, \
-                 and remove its directory"
+                "is damaged in line {line} ({why}), so the run is left alone: end what it names, if that is still \
+                 there, and remove its directory"
             ),
         }
     }

@@ -48,8 +48,8 @@ impl Effect {
         (single && ![LOCK, JOURNAL].contains(&name)).then(|| run.join(name))
     }
 
-    /// The folder of the run's scratch disks around this one of them, where the path is `scratch/<id of the run>/<name>`
-    /// in whichever directory and nothing else.
+    /// The folder of the run's scratch disks around this one of them, where the path is `scratch/<id of the
+    /// run>/<name>` in whichever directory and nothing else.
     pub(crate) fn scratch_of_run<'a>(path: &'a Path, run: &Path, scratch: &str) -> Option<&'a Path> {
         let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
         let of_run = path.parent().filter(|of_run| of_run.file_name() == run.file_name())?;
