@@ -3,7 +3,7 @@
 use std::{fs, os::fd::AsRawFd};
 
 use nix::sys::signal::Signal;
-use vmtest_tests::Victim;
+use vmtest_tests::{Nextest, Victim};
 
 /// Tests that leave something.
 mod victims {
@@ -25,6 +25,14 @@ mod victims {
         std::fs::write(path, "").expect("it can be written");
     }
 
+    #[vm_test(backend = "qemu, fake")]
+    #[ignore = "run by nextest_sees_what_outlives_a_test"]
+    async fn detaches_a_process(_node: Node) {
+        // As a VMM would be that nobody could end: in a session of its own, with the test's output.
+        let detached = Command::new("sh").args(["-c", "setsid sleep 5 &"]).status();
+        assert!(detached.expect("there is a shell").success());
+    }
+
     #[vm_test(backend = "qemu")]
     #[ignore = "run by a_vmm_keeps_the_output_of_its_test_open"]
     async fn waits(_node: Node) {
@@ -43,6 +51,20 @@ fn an_extra_tap_fails_the_test() {
 fn a_forgotten_file_fails_the_test() {
     let said = ["left behind on this host", "/forgotten.txt, which no record names"];
     Victim::new("forgets_a_file").run().assert_failed_with(&said).assert_nothing_left();
+}
+
+/// What holds the output of a test after its end is a leak to nextest; a VMM holds it too, as the next test shows.
+#[test]
+fn nextest_sees_what_outlives_a_test() {
+    let Some(nextest) = Nextest::new("leak-timeout = { period = \"200ms\", result = \"fail\" }") else {
+        eprintln!("not run: cargo-nextest is not installed");
+        return;
+    };
+    let runs = tempfile::tempdir().expect("a directory");
+    let mut command = nextest.command("victims::detaches_a_process");
+    let output = command.env("VMTEST_RUN", runs.path()).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("LEAK"), "{said}");
 }
 
 /// What only a VMM shows.
