@@ -98,7 +98,9 @@ impl Cluster {
             if let Some(links) = run.links.get() {
                 links.remove(&member.plan.tap).await?;
             }
-            tell_all(&run, &format!("sed -i '/^{} /d' /etc/hosts", member.plan.ip)).await;
+            let ip = member.plan.ip;
+            // Another may have this address next, with another hardware address.
+            tell_all(&run, &format!("sed -i '/^{ip} /d' /etc/hosts; ip neigh flush to {ip}")).await;
             Ok(())
         });
         removal.await

@@ -139,7 +139,8 @@ impl Links {
         let mac = parse_mac(&node.mac)?;
         let second = has_ipv6(&network.bridge).then_some(IpAddr::V6(node.ip6));
         for address in [IpAddr::V4(node.ip)].into_iter().chain(second) {
-            let neighbour = self.netlink.neighbours().add(bridge, address).link_layer_address(&mac);
+            // In place of that of a machine that has left.
+            let neighbour = self.netlink.neighbours().add(bridge, address).link_layer_address(&mac).replace();
             neighbour.execute().await.map_err(|e| failed(format!("enter `{}` as a neighbour", node.name), e))?;
         }
         Ok(())
