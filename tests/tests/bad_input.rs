@@ -54,6 +54,21 @@ fn two_nodes_of_one_name_are_refused() {
     assert_eq!(error, "`twins` cannot run: two nodes are called `twin`: give each its own name");
 }
 
+#[test]
+fn an_address_that_cannot_be_is_refused_before_anything_boots() {
+    let cluster = Cluster::builder()
+        .backend("qemu")
+        .backend("fake")
+        .name("astray")
+        .node(NodeSpec::new("a").ip([10, 78, 0, 1]))
+        .node(NodeSpec::new("b").mac("52:54:00:4d:00:01"));
+    let error = cluster.run(async |_| ()).expect_err("it cannot run").to_string();
+    let said = "`astray` cannot run, for 2 reasons:\n  - node `a`: `ip` 10.78.0.1 is outside of the network \
+                10.77.0.0/24: give it another\n  - node `b`: `mac` 52:54:00:4d:00:01 is that of the bridge: give it \
+                another";
+    assert_eq!(error, said);
+}
+
 #[rstest]
 #[case::backend("VMTEST_BACKEND", "qemo", "VMTEST_BACKEND: unknown backend `qemo`: valid are auto, qemu")]
 #[case::name("VMTEST_BAKEND", "qemu", "unknown setting `VMTEST_BAKEND`: valid are VMTEST_BACKEND")]

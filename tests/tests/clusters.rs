@@ -125,6 +125,43 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
+#[vm_test(backend = "qemu, fake")]
+async fn a_machine_has_the_addresses_that_it_asks_for(
+    first: Node,
+    #[node(ip = "10.77.0.50", mac = "02:00:00:00:0A:50")] legacy: Node,
+    #[node(ip = "10.77.0.11")] taker: Node,
+    cluster: Cluster,
+) -> Result {
+    let octets = [&first, &legacy, &taker].map(|node| node.ip().octets()[3]);
+    assert_eq!((octets, legacy.mac()), ([12, 50, 11], "02:00:00:00:0a:50"));
+    let has_them = async || -> Result {
+        let shown = legacy.sh("ip address show eth0").await?.stdout();
+        for address in ["10.77.0.50/24", "fd77::50/64", "02:00:00:00:0a:50"] {
+            assert!(shown.contains(address), "{address} is not in {shown}");
+        }
+        first.sh("ping -c 1 -W 5 legacy && ping -c 1 -W 5 taker").await?;
+        Ok(())
+    };
+    has_them().await?;
+    // They are the same in every boot.
+    legacy.kill().await?;
+    legacy.start().await?;
+    has_them().await?;
+    legacy.reboot().await?;
+    has_them().await?;
+
+    let error = cluster.add(NodeSpec::new("late").ip(legacy.ip())).await.expect_err("it is taken");
+    assert!(error.to_string().contains("node `late`: `ip` 10.77.0.50 is that of `legacy`"), "{error}");
+    // Once it is free, another machine can have it, also with another hardware address.
+    legacy.kill().await?;
+    cluster.remove(&legacy).await?;
+    let heir = cluster.add(NodeSpec::new("heir").ip([10, 77, 0, 50])).await?;
+    assert_ne!(heir.mac(), legacy.mac());
+    assert_eq!(heir.sh("hostname").await?.stdout(), "heir");
+    first.sh("ping -c 1 -W 5 heir").await?;
+    Ok(())
+}
+
 #[rstest]
 #[case(1)]
 #[case(2)]

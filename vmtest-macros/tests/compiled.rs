@@ -21,6 +21,8 @@ mod harness {
             Memory(u64),
             Disk(u64),
             Fixture { dir: &'static str, at: Option<&'static str>, label: Option<&'static str> },
+            Ip([u8; 4]),
+            Mac([u8; 6]),
             Timeout(u64),
             KernelArgs(&'static str),
             Backend(&'static str),

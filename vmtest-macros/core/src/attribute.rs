@@ -3,6 +3,7 @@
 use proc_macro2::{Group, Ident, Span, TokenStream};
 use syn::{Lit, LitStr, Path};
 
+use crate::addresses;
 use crate::grammar::{Entry, Value, span_of, split};
 use crate::keys::{self, Form, Key, Place};
 use crate::problems::Problems;
@@ -49,6 +50,8 @@ impl Settings {
             Form::Duration(make) => {
                 text(key, &name, value).and_then(|text| parse(&text, units::milliseconds)).map(make)
             }
+            Form::Ip(make) => text(key, &name, value).and_then(|text| parse(&text, addresses::ip)).map(make),
+            Form::Mac(make) => text(key, &name, value).and_then(|text| parse(&text, addresses::mac)).map(make),
             Form::Fixture => match fixture(key, &name, value, problems) {
                 Ok(Some(fixture)) => Ok(Setting::Fixture(fixture)),
                 Ok(None) => return,
@@ -95,6 +98,8 @@ fn wrong_type(key: &Key, span: Span) -> syn::Error {
         Form::Count(_) => "a whole number, at least 1",
         Form::Size(_) => "a size, a string with a unit",
         Form::Duration(_) => "a duration, a string with a unit",
+        Form::Ip(_) => "an IPv4 address in a string",
+        Form::Mac(_) => "a hardware address in a string",
         Form::Fixture => "a directory in parentheses",
         Form::Budget => "machines in parentheses",
         Form::Allow(_) => "strings in parentheses",

@@ -34,6 +34,10 @@ pub(crate) enum Form {
     Size(fn(u64) -> Setting),
     /// A string with units; milliseconds.
     Duration(fn(u64) -> Setting),
+    /// An IPv4 address in a string.
+    Ip(fn([u8; 4]) -> Setting),
+    /// A hardware address in a string.
+    Mac(fn([u8; 6]) -> Setting),
     /// `fixture("dir", at = "..", label = "..")`, any number of times.
     Fixture,
     /// `allow("..", "..")`: strings in parentheses, each the first of one of these pairs; the second is the variant of
@@ -57,6 +61,7 @@ pub(crate) struct Key {
 
 const ANYWHERE: &[Place] = &[Place::Test, Place::Node];
 const TEST: &[Place] = &[Place::Test];
+const NODE: &[Place] = &[Place::Node];
 
 /// What can be allowed, with the variant that it becomes.
 const ALLOWED: &[(&str, &str)] = &[("task-panic", "TaskPanic")];
@@ -74,6 +79,8 @@ pub(crate) const KEYS: &[Key] = &[
         form: Form::Text(Setting::KernelArgs),
         example: r#"kernel_args = "quota=off""#,
     },
+    Key { name: "ip", places: NODE, form: Form::Ip(Setting::Ip), example: r#"ip = "10.77.0.50""# },
+    Key { name: "mac", places: NODE, form: Form::Mac(Setting::Mac), example: r#"mac = "52:54:00:00:00:50""# },
     Key { name: "nodes", places: TEST, form: Form::Count(Setting::Nodes), example: "nodes = 3" },
     Key { name: "timeout", places: TEST, form: Form::Duration(Setting::Timeout), example: r#"timeout = "3m""# },
     Key { name: "backend", places: TEST, form: Form::Text(Setting::Backend), example: r#"backend = "qemu""# },
@@ -102,7 +109,12 @@ pub(crate) fn find(name: &str, place: Place) -> Result<&'static Key, String> {
     if key.is_valid_on(place) {
         return Ok(key);
     }
-    Err(format!("`{name}` belongs on the test, not on {place}: write `#[vm_test({})]`", key.example))
+    Err(match place {
+        Place::Node => format!("`{name}` belongs on the test, not on {place}: write `#[vm_test({})]`", key.example),
+        Place::Test => {
+            format!("`{name}` belongs on a node, not on {place}: write `#[node({})]` before its parameter", key.example)
+        }
+    })
 }
 
 /// The text for a key that `place` does not take.

@@ -15,6 +15,7 @@
 //!
 //! An ordinary crate, so that everything here is tested as data. `vmtest-macros` is the proc-macro crate over it.
 
+mod addresses;
 mod attribute;
 mod editor;
 mod expand;

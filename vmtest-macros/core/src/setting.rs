@@ -13,6 +13,8 @@ pub(crate) enum Setting {
     /// In bytes.
     Disk(u64),
     Fixture(Fixture),
+    Ip([u8; 4]),
+    Mac([u8; 6]),
     /// In milliseconds.
     Timeout(u64),
     KernelArgs(LitStr),
@@ -57,6 +59,8 @@ impl Setting {
                 let (at, label) = (option(at.as_ref()), option(label.as_ref()));
                 quote!(Fixture { dir: #dir, at: #at, label: #label })
             }
+            Self::Ip(octets) => quote!(Ip([#(#octets),*])),
+            Self::Mac(bytes) => quote!(Mac([#(#bytes),*])),
             Self::Timeout(milliseconds) => quote!(Timeout(#milliseconds)),
             Self::KernelArgs(text) => quote!(KernelArgs(#text)),
             Self::Backend(name) => quote!(Backend(#name)),

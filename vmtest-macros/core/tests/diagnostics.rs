@@ -54,7 +54,7 @@ fn unknown_key() {
     );
     on_node(
         "colour = 3",
-        "unknown key `colour`\na node takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`",
+        "unknown key `colour`\na node takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`, `ip`, `mac`",
     );
     on_test(
         "fixture(\"d\", lable = \"x\")",
@@ -91,6 +91,10 @@ fn key_in_the_wrong_place() {
     ] {
         on_node(written, &format!("`{key}` belongs on the test, not on a node: write `#[vm_test({written})]`"));
     }
+    for (key, written) in [("ip", "ip = \"10.77.0.50\""), ("mac", "mac = \"52:54:00:00:00:50\"")] {
+        let said = format!("write `#[node({written})]` before its parameter");
+        on_test(written, &format!("`{key}` belongs on a node, not on the test: {said}"));
+    }
 }
 
 #[test]
@@ -108,6 +112,8 @@ fn wrong_type_of_value() {
         "fixture = \"d\"",
         "`fixture` takes a directory in parentheses: write `fixture(\"tests/data\", at = \"/srv\")`",
     );
+    on_node("ip = 10", "`ip` takes an IPv4 address in a string: write `ip = \"10.77.0.50\"`");
+    on_node("mac = 52", "`mac` takes a hardware address in a string: write `mac = \"52:54:00:00:00:50\"`");
     on_test("crate = vmtest", "`crate` takes a path in a string: write `crate = \"::vmtest\"`");
     on_test("crate = \"a b\"", "`a b` is not the path of a crate");
 }

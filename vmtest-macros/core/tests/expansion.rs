@@ -356,6 +356,10 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn fixture() {}
                 ///kernel_args = "quota=off"
                 pub fn kernel_args() {}
+                ///ip = "10.77.0.50"
+                pub fn ip() {}
+                ///mac = "52:54:00:00:00:50"
+                pub fn mac() {}
                 use self::{cp as _, fixture as _, fixture as _};
             }
             #[cfg(rust_analyzer)]

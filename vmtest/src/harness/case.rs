@@ -59,6 +59,10 @@ pub enum Setting {
         /// The disk's label.
         label: Option<&'static str>,
     },
+    /// `ip = ".."`
+    Ip([u8; 4]),
+    /// `mac = ".."`
+    Mac([u8; 6]),
     /// `timeout = ".."`, in milliseconds.
     Timeout(u64),
     /// `kernel_args = ".."`
@@ -136,7 +140,19 @@ impl TestCase {
     }
 }
 
-pub(super) fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
+/// What `#[node(..)]` says.
+pub(super) fn apply_to_node(settings: &[Setting], to: &mut NodeSpec) {
+    apply_node_settings(settings, &mut to.settings);
+    for setting in settings {
+        match *setting {
+            Setting::Ip(octets) => to.ip = Some(octets.into()),
+            Setting::Mac(bytes) => to.mac = Some(bytes.map(|byte| format!("{byte:02x}")).join(":")),
+            _ => {}
+        }
+    }
+}
+
+fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
     for setting in settings {
         match *setting {
             Setting::Image(name) => to.image = Some(name.to_owned()),
@@ -149,7 +165,9 @@ pub(super) fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
                 let fixture = label.into_iter().fold(fixture, Fixture::label);
                 to.fixtures.push(FixtureSpec { fixture, at: at.map(str::to_owned) });
             }
-            Setting::Timeout(_)
+            Setting::Ip(_)
+            | Setting::Mac(_)
+            | Setting::Timeout(_)
             | Setting::Backend(_)
             | Setting::Nodes(_)
             | Setting::Budget { .. }

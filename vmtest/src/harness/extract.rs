@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::case::{Setting, apply_node_settings};
+use super::case::{Setting, apply_to_node};
 use crate::{
     cluster::{Cluster, Node},
     failure::Failure,
@@ -88,7 +88,7 @@ impl Param {
 
     fn node_called(&self, name: &str) -> NodeSpec {
         let mut node = NodeSpec::new(name);
-        apply_node_settings(self.settings, &mut node.settings);
+        apply_to_node(self.settings, &mut node);
         node
     }
 

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Capabilities, DiskPlan, Facts, NetworkPlan, NodePlan, SCRATCH,
-    network::{MAX_NODES, ip6, node_ip, node_mac},
+    addresses::{Addresses, assign},
+    network::{MAX_NODES, ip6},
+    problems::Problems,
     share,
 };
 use crate::{
-    error::{Error, Kind, Phase},
+    error::Error,
     spec::{ClusterSpec, FixtureSpec, NodeSettings, NodeSpec, Resources},
 };
 
@@ -73,7 +75,8 @@ impl Plan {
 /// Decides everything that can be decided before anything is touched.
 ///
 /// # Errors
-/// [`Kind::Spec`] or [`Kind::Missing`], with every problem of the spec and of the host in one message.
+/// [`Kind::Spec`](crate::Kind::Spec) or [`Kind::Missing`](crate::Kind::Missing), with every problem of the spec and of
+/// the host in one message.
 pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
     let mut problems = Problems::default();
     let (nodes, base_initramfs): (Vec<_>, _) = plan_nodes(spec, facts, &[], 0, &mut problems).into_iter().unzip();
@@ -149,13 +152,17 @@ fn plan_nodes(
             problems.missing(format!("fixture `{fixture}`: {why}"));
         }
     }
-    let nodes = spec.nodes.iter().enumerate();
-    nodes.filter_map(|(n, node)| plan_node(first + n, node, &spec.defaults, facts, problems)).collect()
+    let addresses = assign(&spec.nodes, others, first, &NetworkPlan::default(), problems);
+    let nodes = (first..).zip(&spec.nodes).zip(addresses);
+    nodes
+        .filter_map(|((index, node), addresses)| plan_node(index, node, addresses, &spec.defaults, facts, problems))
+        .collect()
 }
 
 fn plan_node(
     index: usize,
     node: &NodeSpec,
+    addresses: Option<Addresses>,
     defaults: &NodeSettings,
     facts: &Facts,
     problems: &mut Problems,
@@ -213,7 +220,7 @@ fn plan_node(
     }
     let image = own.image.as_deref().or(defaults.image.as_deref()).unwrap_or(DEFAULT_IMAGE);
     let image = facts.images.get(image)?.as_ref().ok()?;
-    let ip = node_ip(index)?;
+    let Addresses { ip, mac } = addresses?;
     let extra = [&defaults.kernel_args, &own.kernel_args];
     let cmdline = ["console=ttyS0 panic=-1 reboot=t net.ifnames=0"]
         .into_iter()
@@ -225,7 +232,7 @@ fn plan_node(
         index,
         ip,
         ip6: ip6(ip),
-        mac: node_mac(ip),
+        mac,
         tap: format!("tap{index}"),
         cpus,
         memory: memory >> 20 << 20,
@@ -321,42 +328,6 @@ fn check_name(name: &str) -> Result<(), &'static str> {
         _ if !name.bytes().all(ok) => Err("it may hold a-z, 0-9 and `-`"),
         _ if name.starts_with('-') || name.ends_with('-') => Err("it begins or ends with `-`"),
         _ => Ok(()),
-    }
-}
-
-/// Every problem found, so that all of them are shown at once.
-#[derive(Default)]
-struct Problems {
-    list: Vec<String>,
-    spec: bool,
-}
-
-impl Problems {
-    fn spec(&mut self, problem: String) {
-        self.spec = true;
-        self.missing(problem);
-    }
-
-    fn missing(&mut self, problem: String) {
-        self.list.push(problem);
-    }
-
-    fn host_lacks(&mut self, problems: Vec<String>) {
-        self.list.extend(problems);
-    }
-
-    fn take<T>(&mut self, result: Result<T, String>) -> Option<T> {
-        result.map_err(|problem| self.missing(problem)).ok()
-    }
-
-    fn into_result(self, name: &str) -> Result<(), Error> {
-        let kind = if self.spec { Kind::Spec } else { Kind::Missing };
-        let message = match self.list.as_slice() {
-            [] => return Ok(()),
-            [one] => format!("`{name}` cannot run: {one}"),
-            many => format!("`{name}` cannot run, for {} reasons:\n  - {}", many.len(), many.join("\n  - ")),
-        };
-        Err(Error::new(kind, message).in_phase(Phase::Plan))
     }
 }
 

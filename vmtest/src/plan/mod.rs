@@ -3,10 +3,12 @@
 //! [`plan`] is pure: the same [`ClusterSpec`](crate::spec::ClusterSpec) and [`Facts`] give the same [`Plan`], and all
 //! conflicts come back together.
 
+mod addresses;
 mod cluster;
 mod facts;
 mod network;
 mod node;
+mod problems;
 mod share;
 
 pub(crate) use cluster::DEFAULT_IMAGE;

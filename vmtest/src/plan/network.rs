@@ -46,6 +46,19 @@ impl Default for NetworkPlan {
     }
 }
 
+impl NetworkPlan {
+    /// The first address, which is the network's own, and the last, which is that of all machines in it.
+    pub(super) fn ends(&self) -> [Ipv4Addr; 2] {
+        let hosts = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+        [self.gateway.to_bits() & !hosts, self.gateway.to_bits() | hosts].map(Ipv4Addr::from_bits)
+    }
+}
+
+/// The addresses that nodes have for which nothing is said, in order.
+pub(super) fn node_ips() -> impl Iterator<Item = Ipv4Addr> {
+    (0..MAX_NODES).filter_map(node_ip)
+}
+
 /// The address of the node at this position; `None` when the network has no more.
 pub(super) fn node_ip(index: usize) -> Option<Ipv4Addr> {
     u8::try_from(FIRST_NODE + index).ok().filter(|&o| usize::from(o) <= LAST_NODE).map(|o| Ipv4Addr::new(10, 77, 0, o))
@@ -58,7 +71,7 @@ pub(super) fn ip6(ip: Ipv4Addr) -> Ipv6Addr {
     Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, digits)
 }
 
-/// The hardware address that goes with [`node_ip`].
-pub(super) fn node_mac(ip: Ipv4Addr) -> String {
-    format!("52:54:00:4d:00:{:02x}", ip.octets()[3])
+/// The hardware addresses that go with an address of the network, the best first.
+pub(super) fn macs(ip: Ipv4Addr) -> impl Iterator<Item = String> {
+    (0..=u8::MAX).map(move |n| format!("52:54:00:4d:{n:02x}:{:02x}", ip.octets()[3]))
 }

@@ -1,5 +1,7 @@
 //! One node, as asked.
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 use vmtest_fixtures::Fixture;
 
@@ -10,6 +12,12 @@ use super::Fake;
 pub struct NodeSpec {
     /// The host name.
     pub name: String,
+    /// The address that it shall have.
+    #[serde(default)]
+    pub ip: Option<Ipv4Addr>,
+    /// The hardware address that it shall have, `52:54:00:00:00:50`.
+    #[serde(default)]
+    pub mac: Option<String>,
     /// What was said about this node alone.
     pub settings: NodeSettings,
 }
@@ -45,7 +53,29 @@ pub struct FixtureSpec {
 impl NodeSpec {
     /// A machine with this host name and the cluster's defaults.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), settings: NodeSettings::default() }
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    /// The address that it shall have, in the cluster's network 10.77.0.0/24. A machine for which nothing is said has the
+    /// one of its position, from `10.77.0.11` on, or the next that is free.
+    ///
+    /// ```
+    /// # use vmtest::prelude::*;
+    /// let node = NodeSpec::new("legacy").ip([10, 77, 0, 50]).mac("52:54:00:00:00:50");
+    /// # drop(node);
+    /// ```
+    #[must_use]
+    pub fn ip(mut self, ip: impl Into<Ipv4Addr>) -> Self {
+        self.ip = Some(ip.into());
+        self
+    }
+
+    /// The hardware address that it shall have: six bytes in hexadecimal digits with colons between them, the first of
+    /// which is even. A machine for which nothing is said has one that goes with its address.
+    #[must_use]
+    pub fn mac(mut self, mac: impl Into<String>) -> Self {
+        self.mac = Some(mac.into());
+        self
     }
 
     /// The guest image.

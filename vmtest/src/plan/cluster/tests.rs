@@ -2,6 +2,7 @@ use expect_test::expect;
 
 use super::*;
 use crate::{
+    error::Kind,
     plan::{BackendFacts, BudgetFacts, FixtureFacts, ImageFacts, MemoryLimit},
     spec,
 };
@@ -145,6 +146,26 @@ fn more_nodes_than_addresses_is_refused() {
     spec.nodes = (0..245).map(|i| NodeSpec::new(format!("n{i}"))).collect();
     let error = plan(&spec, &facts()).unwrap_err().to_string();
     assert!(error.contains("245 nodes, but the network has addresses for 244"), "{error}");
+}
+
+#[test]
+fn who_joins_later_is_beside_those_that_are_there() {
+    let mut spec = ClusterSpec::new("t");
+    spec.nodes = vec![NodeSpec::new("a"), NodeSpec::new("b").ip([10, 77, 0, 13]).mac("02:00:00:00:00:02")];
+    let there = plan(&spec, &facts()).unwrap().nodes;
+    let late = |nodes: Vec<NodeSpec>| plan_more(&ClusterSpec { nodes, ..spec.clone() }, &facts(), &there, 2);
+
+    // Its position's address is taken; that of `b`, which has another, is not.
+    let planned = late(vec![NodeSpec::new("c"), NodeSpec::new("d").ip([10, 77, 0, 99])]).unwrap();
+    let ips: Vec<_> = planned.iter().map(|(node, _)| node.ip.octets()[3]).collect();
+    assert_eq!(ips, [12, 99]);
+    assert_eq!(planned[1].0.ip6.to_string(), "fd77::99");
+
+    let same = NodeSpec::new("c").ip([10, 77, 0, 11]).mac("02:00:00:00:00:02");
+    let error = late(vec![same]).unwrap_err().to_string();
+    for said in ["node `c`: `ip` 10.77.0.11 is that of `a`", "node `c`: `mac` 02:00:00:00:00:02 is that of `b`"] {
+        assert!(error.contains(said), "{error}");
+    }
 }
 
 #[test]
