@@ -37,6 +37,8 @@ pub struct Interface {
     pub gateway: Option<String>,
     /// Second address and prefix, `fd77::11/64`.
     pub address6: Option<String>,
+    /// The largest packet in bytes.
+    pub mtu: u32,
 }
 
 /// An ed25519 host key.
@@ -94,7 +96,7 @@ pub(crate) fn write_archive<W: Write>(out: W, config: &GuestConfig) -> io::Resul
     )?;
     let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let interface =
-        |i: &Interface| format!("{} {} {} {}\n", i.mac, i.address, or_none(&i.gateway), or_none(&i.address6));
+        |i: &Interface| format!("{} {} {} {} {}\n", i.mac, i.address, or_none(&i.gateway), or_none(&i.address6), i.mtu);
     archive.file("etc/vmtest/interfaces", 0o644, &lines(config.interfaces.iter().map(interface).collect()))?;
     let mount = |m: &Mount| format!("{} {} {}\n", m.label, m.at, if m.read_only { "ro" } else { "rw" });
     archive.file("etc/vmtest/mounts", 0o644, &lines(config.mounts.iter().map(mount).collect()))?;

@@ -5,7 +5,7 @@ use std::{
     io::Read,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rstest::rstest;
@@ -159,6 +159,65 @@ async fn a_machine_has_the_addresses_that_it_asks_for(
     assert_ne!(heir.mac(), legacy.mac());
     assert_eq!(heir.sh("hostname").await?.stdout(), "heir");
     first.sh("ping -c 1 -W 5 heir").await?;
+    Ok(())
+}
+
+/// At 1 Mbit/s they take 1.6 s.
+const SLOW_BYTES: usize = 200_000;
+/// What they take at least, with any burst and anything that was counted otherwise.
+const SLOW_FOR: Duration = Duration::from_secs(1);
+
+#[vm_test(backend = "qemu, fake")]
+async fn a_rate_holds_in_both_directions_and_in_every_boot(
+    #[node(rate = "1Mbit")] slow: Node,
+    cluster: Cluster,
+) -> Result {
+    let is_slow = async |node: &Node| -> Result {
+        let began = Instant::now();
+        node.write("/tmp/file", vec![7; SLOW_BYTES]).await?;
+        assert!(began.elapsed() >= SLOW_FOR, "to {} in {:?}", node.name(), began.elapsed());
+        let began = Instant::now();
+        assert_eq!(node.read("/tmp/file").await?.len(), SLOW_BYTES);
+        assert!(began.elapsed() >= SLOW_FOR, "from {} in {:?}", node.name(), began.elapsed());
+        Ok(())
+    };
+    is_slow(&slow).await?;
+    slow.kill().await?;
+    slow.start().await?;
+    is_slow(&slow).await?;
+
+    let late = cluster.add(NodeSpec::new("late").rate(1_000_000)).await?;
+    is_slow(&late).await?;
+    let links = || fs::read_to_string("/proc/thread-self/net/dev");
+    assert!(links()?.contains("ifb1:") && links()?.contains("tap1:"), "{}", links()?);
+    late.kill().await?;
+    cluster.remove(&late).await?;
+    assert!(!links()?.contains("ifb1:") && !links()?.contains("tap1:"), "{}", links()?);
+    Ok(())
+}
+
+#[vm_test(backend = "qemu, fake", mtu = 1400)]
+async fn bridge_ports_and_machines_have_a_small_mtu([a, b]: [Node; 2], cluster: Cluster) -> Result {
+    have_mtu(1400, [a, b], cluster).await
+}
+
+#[vm_test(backend = "qemu, fake", mtu = 9000)]
+async fn bridge_ports_and_machines_have_a_large_mtu([a, b]: [Node; 2], cluster: Cluster) -> Result {
+    have_mtu(9000, [a, b], cluster).await
+}
+
+async fn have_mtu(mtu: u32, nodes: [Node; 2], cluster: Cluster) -> Result {
+    let late = cluster.add(NodeSpec::new("late")).await?;
+    for node in [&nodes[0], &nodes[1], &late] {
+        let shown = node.sh("ip link show eth0").await?.stdout();
+        assert!(shown.contains(&format!(" mtu {mtu} ")), "{}: {shown}", node.name());
+    }
+    for link in ["br0", "tap0", "tap1", "tap2"] {
+        let of_link = fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{link}/mtu"))?;
+        assert_eq!(of_link.trim(), mtu.to_string(), "{link}");
+    }
+    // A whole packet: with 20 bytes of IPv4 and 8 of ICMP.
+    nodes[0].sh(format!("ping -c 1 -W 5 -s {} late", mtu - 28)).await?;
     Ok(())
 }
 

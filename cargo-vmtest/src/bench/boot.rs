@@ -150,6 +150,7 @@ fn config() -> GuestConfig {
         address: "10.77.0.11/24".into(),
         gateway: Some("10.77.0.1".into()),
         address6: Some("fd77::11/64".into()),
+        mtu: 1500,
     };
     GuestConfig {
         hostname: "alice".into(),

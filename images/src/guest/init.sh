@@ -27,12 +27,13 @@ echo "vmtest: modules loaded"
 
 hostname -F /etc/hostname || failed "cannot set the host name"
 ip link set lo up
-while read -r mac address gateway address6; do
+while read -r mac address gateway address6 mtu; do
     device=
     for candidate in /sys/class/net/*; do
         [ "$(cat "$candidate/address")" = "$mac" ] && device=${candidate##*/}
     done
     [ -n "$device" ] || failed "there is no network interface with the address $mac"
+    ip link set "$device" mtu "$mtu" || failed "cannot give $device the MTU $mtu"
     if [ "$address6" != - ] && [ -e "/proc/sys/net/ipv6/conf/$device" ]; then
         # Addresses are planned: nobody has to be asked whether they are taken, and nobody hands out others.
         echo 0 >"/proc/sys/net/ipv6/conf/$device/accept_dad"

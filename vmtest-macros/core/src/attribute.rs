@@ -50,6 +50,7 @@ impl Settings {
             Form::Duration(make) => {
                 text(key, &name, value).and_then(|text| parse(&text, units::milliseconds)).map(make)
             }
+            Form::Rate(make) => text(key, &name, value).and_then(|text| parse(&text, units::bits_a_second)).map(make),
             Form::Ip(make) => text(key, &name, value).and_then(|text| parse(&text, addresses::ip)).map(make),
             Form::Mac(make) => text(key, &name, value).and_then(|text| parse(&text, addresses::mac)).map(make),
             Form::Fixture => match fixture(key, &name, value, problems) {
@@ -98,6 +99,7 @@ fn wrong_type(key: &Key, span: Span) -> syn::Error {
         Form::Count(_) => "a whole number, at least 1",
         Form::Size(_) => "a size, a string with a unit",
         Form::Duration(_) => "a duration, a string with a unit",
+        Form::Rate(_) => "a rate, a string with a unit",
         Form::Ip(_) => "an IPv4 address in a string",
         Form::Mac(_) => "a hardware address in a string",
         Form::Fixture => "a directory in parentheses",

@@ -32,6 +32,8 @@ pub(crate) enum Form {
     Count(fn(u32) -> Setting),
     /// A string with a unit; bytes.
     Size(fn(u64) -> Setting),
+    /// A string with a unit; bits a second.
+    Rate(fn(u64) -> Setting),
     /// A string with units; milliseconds.
     Duration(fn(u64) -> Setting),
     /// An IPv4 address in a string.
@@ -79,9 +81,11 @@ pub(crate) const KEYS: &[Key] = &[
         form: Form::Text(Setting::KernelArgs),
         example: r#"kernel_args = "quota=off""#,
     },
+    Key { name: "rate", places: ANYWHERE, form: Form::Rate(Setting::Rate), example: r#"rate = "10Mbit""# },
     Key { name: "ip", places: NODE, form: Form::Ip(Setting::Ip), example: r#"ip = "10.77.0.50""# },
     Key { name: "mac", places: NODE, form: Form::Mac(Setting::Mac), example: r#"mac = "52:54:00:00:00:50""# },
     Key { name: "nodes", places: TEST, form: Form::Count(Setting::Nodes), example: "nodes = 3" },
+    Key { name: "mtu", places: TEST, form: Form::Count(Setting::Mtu), example: "mtu = 1400" },
     Key { name: "timeout", places: TEST, form: Form::Duration(Setting::Timeout), example: r#"timeout = "3m""# },
     Key { name: "backend", places: TEST, form: Form::Text(Setting::Backend), example: r#"backend = "qemu""# },
     Key { name: "budget", places: TEST, form: Form::Budget, example: "budget(nodes = 3)" },

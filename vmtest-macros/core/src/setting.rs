@@ -13,6 +13,8 @@ pub(crate) enum Setting {
     /// In bytes.
     Disk(u64),
     Fixture(Fixture),
+    /// In bits a second.
+    Rate(u64),
     Ip([u8; 4]),
     Mac([u8; 6]),
     /// In milliseconds.
@@ -20,6 +22,7 @@ pub(crate) enum Setting {
     KernelArgs(LitStr),
     Backend(LitStr),
     Nodes(u32),
+    Mtu(u32),
     Budget(Budget),
     /// A variant of `vmtest::__private::Allow`.
     Allow(Ident),
@@ -59,12 +62,14 @@ impl Setting {
                 let (at, label) = (option(at.as_ref()), option(label.as_ref()));
                 quote!(Fixture { dir: #dir, at: #at, label: #label })
             }
+            Self::Rate(bits) => quote!(Rate(#bits)),
             Self::Ip(octets) => quote!(Ip([#(#octets),*])),
             Self::Mac(bytes) => quote!(Mac([#(#bytes),*])),
             Self::Timeout(milliseconds) => quote!(Timeout(#milliseconds)),
             Self::KernelArgs(text) => quote!(KernelArgs(#text)),
             Self::Backend(name) => quote!(Backend(#name)),
             Self::Nodes(count) => quote!(Nodes(#count)),
+            Self::Mtu(bytes) => quote!(Mtu(#bytes)),
             Self::Budget(budget) => {
                 let Budget { nodes, memory, cpus, disk } = budget;
                 let (memory, cpus, disk) = (option(memory.as_ref()), option(cpus.as_ref()), option(disk.as_ref()));

@@ -1,4 +1,4 @@
-//! Sizes and durations: strings with units, read at compile time.
+//! Sizes, rates and durations: strings with units, read at compile time.
 
 use std::str::FromStr;
 
@@ -6,6 +6,12 @@ use bytesize::ByteSize;
 
 /// What a size looks like, for messages.
 const SIZES: &str = "write a size such as \"512MiB\" or \"1GiB\"";
+
+/// What a rate looks like, for messages.
+const RATES: &str = "write a rate such as \"512kbit\" or \"10Mbit\", bits a second";
+
+/// Units of rates, each with the size that is as many bytes.
+const BITS: &[(&str, &str)] = &[("bit", "B"), ("kbit", "kB"), ("Mbit", "MB"), ("Gbit", "GB")];
 
 /// What a duration looks like, for messages.
 const DURATIONS: &str = "write a duration such as \"90s\" or \"3m\"";
@@ -32,6 +38,31 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Bits a second, from a number and a unit; prefixes are powers of ten, as everywhere in networks. What could be read as
+/// bytes is refused.
+pub(crate) fn bits_a_second(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let number = &text[..text.len() - unit.len()];
+    if number.is_empty() {
+        return Err(format!("`{text}` is not a rate: {RATES}"));
+    }
+    let unit = unit.trim_start();
+    if unit.is_empty() {
+        return Err(format!("`{text}` has no unit: {RATES}"));
+    }
+    let Some((_, size)) = BITS.iter().find(|(bits, _)| *bits == unit) else {
+        return Err(format!("`{unit}` is not a unit of rates: {RATES}"));
+    };
+    match ByteSize::from_str(&format!("{number}{size}")).map(|size| size.as_u64()) {
+        Ok(0) => Err(format!("a rate is more than zero: {RATES}")),
+        // bytesize saturates.
+        Ok(u64::MAX) => Err(format!("`{text}` is too much: {RATES}")),
+        Ok(bits) => Ok(bits),
+        Err(_) => Err(format!("`{text}` is not a rate: {RATES}")),
+    }
+}
+
 /// Milliseconds, from one or more numbers with units (`"1m 30s"`).
 pub(crate) fn milliseconds(text: &str) -> Result<u64, String> {
     let duration = humantime::parse_duration(text)
@@ -45,7 +76,7 @@ pub(crate) fn milliseconds(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes, milliseconds};
+    use super::{bits_a_second, bytes, milliseconds};
 
     #[test]
     fn sizes_have_a_unit() {
@@ -73,6 +104,32 @@ mod tests {
             let message = bytes(text).expect_err("it is refused");
             assert!(message.contains(reason), "{text:?}: {message}");
             assert!(message.contains("\"512MiB\" or \"1GiB\""), "{text:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn rates_are_bits_a_second() {
+        for (text, bits) in
+            [("10Mbit", 10_000_000), ("1.5 Gbit", 1_500_000_000), ("512kbit", 512_000), (" 64000bit ", 64_000)]
+        {
+            assert_eq!(bits_a_second(text), Ok(bits), "{text}");
+        }
+        for (text, reason) in [
+            ("10", "`10` has no unit"),
+            ("10MB", "`MB` is not a unit of rates"),
+            ("10Mbps", "`Mbps` is not a unit of rates"),
+            ("10mbit", "`mbit` is not a unit of rates"),
+            ("10Mibit", "`Mibit` is not a unit of rates"),
+            ("fast", "`fast` is not a rate"),
+            ("", "`` is not a rate"),
+            ("-1Mbit", "`-1Mbit` is not a rate"),
+            ("1.2.3Mbit", "`1.2.3Mbit` is not a rate"),
+            ("0bit", "more than zero"),
+            ("99999999999999999999Gbit", "too much"),
+        ] {
+            let message = bits_a_second(text).expect_err("it is refused");
+            assert!(message.contains(reason), "{text:?}: {message}");
+            assert!(message.contains("\"512kbit\" or \"10Mbit\""), "{text:?}: {message}");
         }
     }
 

@@ -50,11 +50,11 @@ fn unknown_key() {
     on_test(
         "memroy = \"1GiB\"",
         "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, \
-         `kernel_args`, `nodes`, `timeout`, `backend`, `budget`, `allow`, `crate`",
+         `kernel_args`, `rate`, `nodes`, `mtu`, `timeout`, `backend`, `budget`, `allow`, `crate`",
     );
     on_node(
         "colour = 3",
-        "unknown key `colour`\na node takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`, `ip`, `mac`",
+        "unknown key `colour`\na node takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`, `rate`, `ip`, `mac`",
     );
     on_test(
         "fixture(\"d\", lable = \"x\")",
@@ -84,6 +84,7 @@ fn key_in_the_wrong_place() {
     for (key, written) in [
         ("timeout", "timeout = \"3m\""),
         ("nodes", "nodes = 3"),
+        ("mtu", "mtu = 1400"),
         ("backend", "backend = \"qemu\""),
         ("budget", "budget(nodes = 3)"),
         ("allow", "allow(\"task-panic\")"),
@@ -112,6 +113,8 @@ fn wrong_type_of_value() {
         "fixture = \"d\"",
         "`fixture` takes a directory in parentheses: write `fixture(\"tests/data\", at = \"/srv\")`",
     );
+    on_test("rate = 10", "`rate` takes a rate, a string with a unit: write `rate = \"10Mbit\"`");
+    on_test("mtu = \"1400\"", "`mtu` takes a whole number, at least 1: write `mtu = 1400`");
     on_node("ip = 10", "`ip` takes an IPv4 address in a string: write `ip = \"10.77.0.50\"`");
     on_node("mac = 52", "`mac` takes a hardware address in a string: write `mac = \"52:54:00:00:00:50\"`");
     on_test("crate = vmtest", "`crate` takes a path in a string: write `crate = \"::vmtest\"`");
@@ -319,8 +322,8 @@ fn all_problems_are_reported_at_once() {
             "nothing stands before this comma",
             "`memory` needs a value: write `memory = \"512MiB\"`",
             "`cpus` takes a whole number, at least 1: write `cpus = 2`",
-            "unknown key `weather`\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`, `nodes`, \
-             `timeout`, `backend`, `budget`, `allow`, `crate`",
+            "unknown key `weather`\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`, `rate`, \
+             `nodes`, `mtu`, `timeout`, `backend`, `budget`, `allow`, `crate`",
             "a test is asynchronous: write `async fn boots`",
             "a test cannot be generic: nobody is there to choose the types",
             "a node needs a name: write `name: Node`",

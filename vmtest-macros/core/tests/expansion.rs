@@ -330,8 +330,12 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn fixture() {}
                 ///kernel_args = "quota=off"
                 pub fn kernel_args() {}
+                ///rate = "10Mbit"
+                pub fn rate() {}
                 ///nodes = 3
                 pub fn nodes() {}
+                ///mtu = 1400
+                pub fn mtu() {}
                 ///timeout = "3m"
                 pub fn timeout() {}
                 ///backend = "qemu"
@@ -356,6 +360,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn fixture() {}
                 ///kernel_args = "quota=off"
                 pub fn kernel_args() {}
+                ///rate = "10Mbit"
+                pub fn rate() {}
                 ///ip = "10.77.0.50"
                 pub fn ip() {}
                 ///mac = "52:54:00:00:00:50"

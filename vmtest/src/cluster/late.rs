@@ -96,7 +96,9 @@ impl Cluster {
             run.leave(&member.plan.name);
             run.claim.give_back(memory_and_cpus(member.plan.cost(&run.plan.capabilities)));
             if let Some(links) = run.links.get() {
-                links.remove(&member.plan.tap).await?;
+                for link in member.plan.links() {
+                    links.remove(link).await?;
+                }
             }
             let ip = member.plan.ip;
             // Another may have this address next, with another hardware address.

@@ -55,6 +55,11 @@ async fn make_network(run: &Run, members: &[Arc<Member>]) -> Result<(), Error> {
 /// Makes the port of the bridge on which the machine will be.
 pub(super) async fn add_port(run: &Run, member: &Member) -> Result<(), Error> {
     let links = run.links.get_or_try_init(Links::open)?;
+    if let Some(rate) = &member.plan.rate {
+        let ifb = run.journal.intent(Effect::Link { name: rate.ifb.clone() })?;
+        links.add_ifb(&run.plan.network, rate).await?;
+        run.journal.done(ifb, None)?;
+    }
     let tap = run.journal.intent(Effect::Link { name: member.plan.tap.clone() })?;
     if run.hypervisor.port() == Port::Tap {
         links.add_tap(&run.plan.network, &member.plan).await?;

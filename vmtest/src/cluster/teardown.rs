@@ -76,7 +76,9 @@ async fn leaked_links(run: &Run) -> Vec<String> {
         Err(e) => return vec![e.to_string()],
     };
     let members = run.members();
-    let ours = |name: &str| name == run.plan.network.bridge || members.iter().any(|member| member.plan.tap == name);
+    let ours = |name: &str| {
+        name == run.plan.network.bridge || members.iter().any(|member| member.plan.links().any(|link| link == name))
+    };
     let leaked = names.filter(|name| !before.contains(name));
     leaked.map(|name| format!("link `{name}`{}", if ours(&name) { "" } else { OF_NOBODY })).collect()
 }

@@ -13,6 +13,7 @@ pub(crate) fn config(node: &NodePlan, network: &NetworkPlan, hosts: &[(String, S
             mac: node.mac.clone(),
             address: format!("{}/{}", node.ip, network.prefix),
             gateway: Some(network.gateway.to_string()),
+            mtu: network.mtu,
             address6: Some(format!("{}/{}", node.ip6, network.prefix6)),
         }],
         hosts: hosts.to_vec(),

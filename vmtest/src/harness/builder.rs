@@ -63,6 +63,12 @@ impl ClusterBuilder {
         self
     }
 
+    /// The largest packet in bytes, from 1280 to 65521, for bridge, ports and machines alike; 1500 by default.
+    pub fn mtu(mut self, bytes: u32) -> Self {
+        self.spec.mtu = Some(bytes);
+        self
+    }
+
     /// Limit for boot and body together, before scaling.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.spec.timeout = Some(limit);

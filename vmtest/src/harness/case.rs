@@ -59,6 +59,8 @@ pub enum Setting {
         /// The disk's label.
         label: Option<&'static str>,
     },
+    /// `rate = ".."`, in bits a second.
+    Rate(u64),
     /// `ip = ".."`
     Ip([u8; 4]),
     /// `mac = ".."`
@@ -71,6 +73,8 @@ pub enum Setting {
     Backend(&'static str),
     /// `nodes = n`
     Nodes(u32),
+    /// `mtu = n`
+    Mtu(u32),
     /// `budget(nodes = n, memory = "..", cpus = n, disk = "..")`, sizes in bytes.
     Budget {
         /// How many machines.
@@ -125,6 +129,7 @@ impl TestCase {
         apply_node_settings(self.options, &mut spec.defaults);
         for option in self.options {
             match *option {
+                Setting::Mtu(bytes) => spec.mtu = Some(bytes),
                 Setting::Timeout(ms) => spec.timeout = Some(Duration::from_millis(ms)),
                 Setting::Backend(names) => spec.backends.extend(names.split(',').map(|name| name.trim().to_owned())),
                 Setting::Budget { nodes, memory, cpus, disk } => spec.budget = Budget { nodes, memory, cpus, disk },
@@ -159,6 +164,7 @@ fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
             Setting::Cpus(n) => to.cpus = Some(n),
             Setting::Memory(bytes) => to.memory = Some(bytes),
             Setting::Disk(bytes) => to.disk = Some(bytes),
+            Setting::Rate(bits) => to.rate = Some(bits),
             Setting::KernelArgs(args) => to.kernel_args = Some(args.to_owned()),
             Setting::Fixture { dir, at, label } => {
                 let fixture = Fixture::from_dir(dir);
@@ -170,6 +176,7 @@ fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
             | Setting::Timeout(_)
             | Setting::Backend(_)
             | Setting::Nodes(_)
+            | Setting::Mtu(_)
             | Setting::Budget { .. }
             | Setting::Allow(_) => {}
         }

@@ -20,12 +20,12 @@ use rtnetlink::{
 
 use crate::{
     error::{Error, Kind},
-    plan::{NetworkPlan, NodePlan},
+    plan::{DEFAULT_MTU, NetworkPlan, NodePlan},
     sys::make_persistent_tap,
 };
 
 /// The group of all links that are made here, by which they are removed together.
-const GROUP: u32 = 0x7674;
+pub(super) const GROUP: u32 = 0x7674;
 
 /// The prefix of an address that is a network of its own.
 const SINGLE: u8 = 32;
@@ -33,7 +33,7 @@ const SINGLE: u8 = 32;
 /// The links of the network namespace in which this was opened.
 #[derive(Debug, Clone)]
 pub(crate) struct Links {
-    netlink: Handle,
+    pub(super) netlink: Handle,
 }
 
 impl Links {
@@ -63,6 +63,11 @@ impl Links {
             .build();
         self.netlink.link().add(bridge).execute().await.map_err(|e| failed(what(), e))?;
         let index = self.index(&network.bridge).await?;
+        if network.mtu != DEFAULT_MTU {
+            // Not when it is made: then it would follow its ports.
+            let changed = LinkUnspec::new_with_index(index).mtu(network.mtu).build();
+            self.netlink.link().set(changed).execute().await.map_err(|e| failed(what(), e))?;
+        }
         let address = IpAddr::V4(network.gateway);
         self.netlink.address().add(index, address, network.prefix).execute().await.map_err(|e| failed(what(), e))?;
         if !no_duplicate_detection(&network.bridge).map_err(|e| failed(what(), e))? {
@@ -80,8 +85,10 @@ impl Links {
         device.and_then(|device| make_persistent_tap(&device, &node.tap)).map_err(|e| failed(what(), e))?;
         let (bridge, tap) = (self.index(&network.bridge).await?, self.index(&node.tap).await?);
         let group = LinkAttribute::Group(GROUP);
-        let port = LinkUnspec::new_with_index(tap).controller(bridge).append_extra_attribute(group).up().build();
-        self.netlink.link().set(port).execute().await.map_err(|e| failed(what(), e))
+        let port = LinkUnspec::new_with_index(tap).mtu(network.mtu).controller(bridge);
+        let port = port.append_extra_attribute(group).up().build();
+        self.netlink.link().set(port).execute().await.map_err(|e| failed(what(), e))?;
+        self.limit_port(node).await
     }
 
     /// Makes a pair of interfaces: one on the bridge under the name of the node's tap, the other, `eth0` with the node's
@@ -94,13 +101,15 @@ impl Links {
             .build();
         let port = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(&node.tap)
+            .mtu(network.mtu)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .controller(self.index(&network.bridge).await?)
             .append_extra_attribute(LinkAttribute::Group(GROUP))
             .up()
             .build();
         let added = self.netlink.link().add(port).execute().await;
-        added.map_err(|e| failed(format!("make the interfaces `{}`", node.tap), e))
+        added.map_err(|e| failed(format!("make the interfaces `{}`", node.tap), e))?;
+        self.limit_port(node).await
     }
 
     /// Gives the bridge the address of a machine that is a part of this process. An address that it has is no error.
@@ -177,7 +186,7 @@ impl Links {
         Ok(links.into_iter().filter_map(|link| Some((link.header.index, name(link.attributes)?))).collect())
     }
 
-    async fn index(&self, name: &str) -> Result<u32, Error> {
+    pub(super) async fn index(&self, name: &str) -> Result<u32, Error> {
         let found = self.find(name).await?;
         found.ok_or_else(|| Error::new(Kind::Host, format!("the link `{name}` has vanished")))
     }
@@ -214,7 +223,7 @@ fn is_absent(error: &rtnetlink::Error) -> bool {
     matches!(error, rtnetlink::Error::NetlinkError(e) if e.to_io().raw_os_error() == Some(libc::ENODEV))
 }
 
-fn failed(what: impl AsRef<str>, why: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn failed(what: impl AsRef<str>, why: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(Kind::Host, format!("cannot {}", what.as_ref())).caused_by(why)
 }
 

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod namespace;
+mod rate;
 
 pub(crate) use bridge::Links;
 pub(crate) use namespace::{enter_new_namespace, missing};

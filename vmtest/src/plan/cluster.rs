@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, DiskPlan, Facts, NetworkPlan, NodePlan, SCRATCH,
+    Capabilities, DiskPlan, Facts, NetworkPlan, NodePlan, RatePlan, SCRATCH,
     addresses::{Addresses, assign},
     network::{MAX_NODES, ip6},
     problems::Problems,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    spec::{ClusterSpec, FixtureSpec, NodeSettings, NodeSpec, Resources},
+    spec::{ClusterSpec, Fake, FixtureSpec, NodeSettings, NodeSpec, Resources},
 };
 
 /// The image of a node that names none.
@@ -79,7 +79,9 @@ impl Plan {
 /// the host in one message.
 pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
     let mut problems = Problems::default();
-    let (nodes, base_initramfs): (Vec<_>, _) = plan_nodes(spec, facts, &[], 0, &mut problems).into_iter().unzip();
+    let network = NetworkPlan::new(spec.mtu, &mut problems);
+    let nodes = plan_nodes(spec, &network, facts, (&[], 0), &mut problems);
+    let (nodes, base_initramfs): (Vec<_>, _) = nodes.into_iter().unzip();
     let (mut claim, mut spare) = (Resources::NONE, Resources::NONE);
     if let Ok(backend) = &facts.backend {
         spare = share::kept(spec, &backend.capabilities);
@@ -96,7 +98,7 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
         name: spec.name.clone(),
         backend: backend.name,
         capabilities: backend.capabilities,
-        network: NetworkPlan::default(),
+        network,
         nodes,
         base_initramfs,
         claim,
@@ -119,7 +121,8 @@ pub fn plan_more(
     first: usize,
 ) -> Result<Vec<(NodePlan, String)>, Error> {
     let mut problems = Problems::default();
-    let nodes = plan_nodes(spec, facts, others, first, &mut problems);
+    let network = NetworkPlan::new(spec.mtu, &mut problems);
+    let nodes = plan_nodes(spec, &network, facts, (others, first), &mut problems);
     if let Ok(backend) = &facts.backend {
         let all = others.iter().chain(nodes.iter().map(|(node, _)| node));
         let all = share::cost_of_all(all, &backend.capabilities);
@@ -130,9 +133,9 @@ pub fn plan_more(
 
 fn plan_nodes(
     spec: &ClusterSpec,
+    network: &NetworkPlan,
     facts: &Facts,
-    others: &[NodePlan],
-    first: usize,
+    (others, first): (&[NodePlan], usize),
     problems: &mut Problems,
 ) -> Vec<(NodePlan, String)> {
     check_names(&spec.nodes, others, problems);
@@ -152,11 +155,32 @@ fn plan_nodes(
             problems.missing(format!("fixture `{fixture}`: {why}"));
         }
     }
-    let addresses = assign(&spec.nodes, others, first, &NetworkPlan::default(), problems);
+    let addresses = assign(&spec.nodes, others, first, network, problems);
     let nodes = (first..).zip(&spec.nodes).zip(addresses);
-    nodes
-        .filter_map(|((index, node), addresses)| plan_node(index, node, addresses, &spec.defaults, facts, problems))
-        .collect()
+    let planned = nodes.map(|((index, node), addresses)| {
+        let rate = plan_rate(index, node, &spec.defaults, network, problems);
+        let (mut plan, initramfs) = plan_node(index, node, addresses, &spec.defaults, facts, problems)?;
+        plan.rate = rate;
+        Some((plan, initramfs))
+    });
+    planned.flatten().collect()
+}
+
+fn plan_rate(
+    index: usize,
+    node: &NodeSpec,
+    defaults: &NodeSettings,
+    network: &NetworkPlan,
+    problems: &mut Problems,
+) -> Option<RatePlan> {
+    let bits = node.settings.rate.or(defaults.rate)?;
+    let fake = node.settings.fake.as_ref().or(defaults.fake.as_ref());
+    if fake.is_some_and(Fake::is_scripted) {
+        let why = "`rate` limits a port of the bridge, and a machine with replies has none: leave out one of the two";
+        problems.spec(format!("node `{}`: {why}", node.name));
+    }
+    let planned = RatePlan::new(bits, network.mtu, index);
+    planned.map_err(|why| problems.spec(format!("node `{}`: {why}", node.name))).ok()
 }
 
 fn plan_node(
@@ -233,6 +257,7 @@ fn plan_node(
         ip,
         ip6: ip6(ip),
         mac,
+        rate: None,
         tap: format!("tap{index}"),
         cpus,
         memory: memory >> 20 << 20,

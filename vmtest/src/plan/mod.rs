@@ -9,12 +9,14 @@ mod facts;
 mod network;
 mod node;
 mod problems;
+mod rate;
 mod share;
 
 pub(crate) use cluster::DEFAULT_IMAGE;
 pub use cluster::{Plan, plan, plan_more};
 pub use facts::{BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, ImageFacts, MemoryLimit};
 pub use network::NetworkPlan;
-pub(crate) use network::SSH_PORT;
+pub(crate) use network::{DEFAULT_MTU, SSH_PORT};
 pub(crate) use node::SCRATCH;
 pub use node::{DiskPlan, NodePlan};
+pub use rate::RatePlan;

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::problems::Problems;
+
 /// The bridge that all nodes of a cluster share.
 ///
 /// The same in every cluster, because each has a network namespace of its own: logs compare and snapshots fork.
@@ -17,6 +19,8 @@ pub struct NetworkPlan {
     pub gateway: Ipv4Addr,
     /// Length of the network's prefix in bits.
     pub prefix: u8,
+    /// The largest packet in bytes, for bridge, ports and guests alike.
+    pub mtu: u32,
     /// The host's second address on the bridge.
     pub gateway6: Ipv6Addr,
     /// Length of the second network's prefix in bits.
@@ -25,6 +29,12 @@ pub struct NetworkPlan {
 
 /// The port of the guests' SSH servers, in every image.
 pub(crate) const SSH_PORT: u16 = 22;
+/// What an interface has for which nothing is said.
+pub(crate) const DEFAULT_MTU: u32 = 1500;
+/// Below this an interface has no IPv6 (RFC 8200, section 5).
+const MIN_MTU: u32 = 1280;
+/// A tap takes no more: 65,535 bytes with the Ethernet header.
+const MAX_MTU: u32 = 65_521;
 /// The first node's last octet; those below are left for gateways and for addresses that a test takes itself.
 const FIRST_NODE: usize = 11;
 /// The last usable octet of a /24.
@@ -40,6 +50,7 @@ impl Default for NetworkPlan {
             mac: "52:54:00:4d:00:01".into(),
             gateway,
             prefix: 24,
+            mtu: DEFAULT_MTU,
             gateway6: ip6(gateway),
             prefix6: 64,
         }
@@ -47,6 +58,15 @@ impl Default for NetworkPlan {
 }
 
 impl NetworkPlan {
+    /// The network of a cluster that asks for this MTU.
+    pub(super) fn new(mtu: Option<u32>, problems: &mut Problems) -> Self {
+        let mtu = mtu.unwrap_or(DEFAULT_MTU);
+        if !(MIN_MTU..=MAX_MTU).contains(&mtu) {
+            problems.spec(format!("an `mtu` of {mtu} bytes: it can be {MIN_MTU} to {MAX_MTU}"));
+        }
+        Self { mtu, ..Self::default() }
+    }
+
     /// The first address, which is the network's own, and the last, which is that of all machines in it.
     pub(super) fn ends(&self) -> [Ipv4Addr; 2] {
         let hosts = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);

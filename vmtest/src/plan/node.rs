@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Capabilities, share};
+use super::{Capabilities, RatePlan, share};
 use crate::spec::{Fake, Resources};
 
 /// One machine, with every name, address and path decided.
@@ -22,6 +22,9 @@ pub struct NodePlan {
     pub mac: String,
     /// Name of the tap in the cluster's network namespace.
     pub tap: String,
+    /// How much it sends and receives at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RatePlan>,
     /// Virtual CPUs.
     pub cpus: u32,
     /// Memory in bytes, a multiple of 1 MiB.
@@ -43,6 +46,11 @@ pub struct NodePlan {
 }
 
 impl NodePlan {
+    /// The names of its links in the cluster's network namespace.
+    pub fn links(&self) -> impl Iterator<Item = &str> {
+        [self.tap.as_str()].into_iter().chain(self.rate.as_ref().map(|rate| rate.ifb.as_str()))
+    }
+
     /// What it takes from the host.
     pub fn cost(&self, capabilities: &Capabilities) -> Resources {
         share::cost(self.memory, self.cpus, self.scratch.unwrap_or_default(), capabilities)

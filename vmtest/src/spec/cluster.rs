@@ -17,6 +17,9 @@ pub struct ClusterSpec {
     pub defaults: NodeSettings,
     /// The machines, in the order of their addresses.
     pub nodes: Vec<NodeSpec>,
+    /// The largest packet in bytes on the cluster's network; `None` is 1500.
+    #[serde(default)]
+    pub mtu: Option<u32>,
     /// Limit for boot and body together, before scaling; `None` is the default of [`crate::plan`].
     pub timeout: Option<Duration>,
     /// The backends that may run it, in order of preference; empty leaves it to the settings.

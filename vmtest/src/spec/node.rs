@@ -35,6 +35,9 @@ pub struct NodeSettings {
     pub disk: Option<u64>,
     /// Appended to the kernel's command line.
     pub kernel_args: Option<String>,
+    /// How many bits a second it receives at most, and as many it sends.
+    #[serde(default)]
+    pub rate: Option<u64>,
     /// Directories that become read-only disks; those of the test come before those of the node.
     pub fixtures: Vec<FixtureSpec>,
     /// What a machine of the backend `fake` does wrong and answers.
@@ -111,6 +114,17 @@ impl NodeSpec {
     #[must_use]
     pub fn kernel_args(mut self, args: impl Into<String>) -> Self {
         self.settings.kernel_args = Some(args.into());
+        self
+    }
+
+    /// At most so many bits a second to the machine, and as many from it: whole Ethernet frames, each direction on its own.
+    /// What is beyond waits for 50 ms at most, or in a queue of ten full frames if that is more, and is dropped then.
+    ///
+    /// The host's kernel limits it on the machine's port of the bridge, with `tbf` and `ifb`. From 64,000 to
+    /// 100,000,000,000; a machine with replies has no port, and none.
+    #[must_use]
+    pub fn rate(mut self, bits_a_second: u64) -> Self {
+        self.settings.rate = Some(bits_a_second);
         self
     }
 

@@ -58,7 +58,8 @@ done
 
 rung network_answers
 ip link set lo up
-while read -r _ address gateway address6; do
+while read -r _ address gateway address6 mtu; do
+    ip link set eth0 mtu "$mtu"
     if [ "$address6" != - ] && [ -e /proc/sys/net/ipv6/conf/eth0 ]; then
         echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
         echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_ra

@@ -88,6 +88,7 @@ mod tests {
             ip6: "fd77::11".parse().unwrap(),
             mac: "52:54:00:4d:00:0b".into(),
             tap: "tap0".into(),
+            rate: None,
             cpus: 2,
             memory: 256 << 20,
             kernel: "/cache/vmlinuz".into(),

@@ -51,6 +51,7 @@ fn a_plan_decides_every_name_and_address() {
             "mac": "52:54:00:4d:00:01",
             "gateway": "10.77.0.1",
             "prefix": 24,
+            "mtu": 1500,
             "gateway6": "fd77::1",
             "prefix6": 64
           },
@@ -166,6 +167,34 @@ fn who_joins_later_is_beside_those_that_are_there() {
     for said in ["node `c`: `ip` 10.77.0.11 is that of `a`", "node `c`: `mac` 02:00:00:00:00:02 is that of `b`"] {
         assert!(error.contains(said), "{error}");
     }
+}
+
+#[test]
+fn a_node_has_its_own_rate_or_that_of_the_test() {
+    let mut spec = ClusterSpec::new("t");
+    spec.mtu = Some(1400);
+    spec.defaults.rate = Some(10_000_000);
+    spec.nodes = vec![NodeSpec::new("a"), NodeSpec::new("b").rate(64_000)];
+    let planned = plan(&spec, &facts()).unwrap();
+    let rates: Vec<_> = planned.nodes.iter().map(|node| node.rate.clone().unwrap()).collect();
+    assert_eq!((planned.network.mtu, rates[0].bits, rates[1].bits), (1400, 10_000_000, 64_000));
+    assert_eq!((rates[1].burst, rates[1].ifb.as_str()), (1418, "ifb1"));
+    let late = ClusterSpec { nodes: vec![NodeSpec::new("late")], ..spec.clone() };
+    let (late, _) = plan_more(&late, &facts(), &planned.nodes, 2).unwrap().remove(0);
+    assert_eq!(late.rate.unwrap().ifb, "ifb2");
+
+    let mut facts = facts();
+    let fake = Capabilities { own_kernel: false, faults: true, ..QEMU };
+    facts.backend = Ok(BackendFacts { name: "fake".into(), capabilities: fake });
+    spec.mtu = Some(576);
+    let scripted = Fake::new().on("true", spec::Reply::default());
+    spec.nodes = vec![NodeSpec::new("a").fake(scripted), NodeSpec::new("b").rate(1)];
+    expect![[r#"
+        `t` cannot run, for 3 reasons:
+          - an `mtu` of 576 bytes: it can be 1280 to 65521
+          - node `a`: `rate` limits a port of the bridge, and a machine with replies has none: leave out one of the two
+          - node `b`: a `rate` of 1 bits a second: it can be 64000 to 100000000000"#]]
+    .assert_eq(&plan(&spec, &facts).unwrap_err().to_string());
 }
 
 #[test]
