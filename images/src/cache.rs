@@ -24,13 +24,14 @@ impl Cache {
         Ok(cache)
     }
 
-    /// `$VMTEST_CACHE`, else `$XDG_CACHE_HOME/vmtest`, else `~/.cache/vmtest`, else a directory in `/tmp`.
-    pub fn default_dir() -> PathBuf {
+    /// `$VMTEST_CACHE`, else `$XDG_CACHE_HOME/vmtest`, else `~/.cache/vmtest`, else a directory of this user in
+    /// `/tmp`.
+    pub fn default_dir(user: u32) -> PathBuf {
         let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         var("VMTEST_CACHE")
             .or_else(|| var("XDG_CACHE_HOME").map(|dir| dir.join("vmtest")))
             .or_else(|| var("HOME").map(|dir| dir.join(".cache/vmtest")))
-            .unwrap_or_else(|| format!("/tmp/vmtest-cache-{}", rustix::process::geteuid().as_raw()).into())
+            .unwrap_or_else(|| format!("/tmp/vmtest-cache-{user}").into())
     }
 
     pub(crate) fn images(&self) -> PathBuf {

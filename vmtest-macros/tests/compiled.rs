@@ -1,6 +1,7 @@
 //! The expansion, compiled and run against a harness that only looks at it.
 
 #![deny(warnings, unused_qualifications, clippy::all)]
+#![expect(unsafe_code, reason = "the linker's list is of this crate here, and never of one that uses `vmtest`")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -68,6 +69,15 @@ mod harness {
             pub(crate) options: &'static [Setting],
             pub(crate) params: &'static [Parameter],
         }
+
+        pub(crate) use ::linkme;
+
+        pub(crate) enum Maker {
+            Test(&'static TestCase),
+        }
+
+        #[linkme::distributed_slice]
+        pub(crate) static MAKERS: [Maker];
 
         pub(crate) struct Context(pub(crate) &'static TestCase, usize);
 
@@ -218,4 +228,22 @@ mod elsewhere {
 #[test]
 fn keeps_the_visibility() {
     let _: fn() = elsewhere::is_ignored;
+}
+
+#[test]
+fn every_test_is_known_before_main() {
+    let known = harness::__private::MAKERS.iter().map(|harness::__private::Maker::Test(test)| test.name);
+    let mut known: Vec<_> = known.collect();
+    known.sort_unstable();
+    let expected = [
+        "comes_from_a_macro",
+        "fails_as_it_should",
+        "hands_over_every_parameter",
+        "is_ignored",
+        "is_one_test_even_if_it_says_so_twice",
+        "keeps_lint_levels",
+        "knows_where_it_is",
+        "panics_as_it_should",
+    ];
+    assert_eq!(known, expected);
 }

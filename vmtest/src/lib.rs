@@ -32,7 +32,7 @@ pub use cluster::{Cluster, Condition, Node, State};
 pub use error::{Error, Kind, Phase};
 pub use failure::{Context, Failure};
 pub use guest::eventually;
-pub use harness::{ClusterBuilder, FromCluster, Param, StartedCluster};
+pub use harness::{ClusterBuilder, FromCluster, Param, StartedCluster, enter_rootless};
 pub use vmtest_fixtures::Fixture;
 pub use vmtest_macros::{test, vm_test};
 
@@ -55,6 +55,26 @@ macro_rules! fixture {
             ::core::env!("CARGO_MANIFEST_DIR"),
             ::core::env!("CARGO_PKG_NAME"),
         ))
+    };
+}
+
+/// Says that the tests of this binary make clusters by [`Cluster::builder`], so that they can without being root: for
+/// binaries that have no [`vm_test`], which says so by itself, and whose `main` is not theirs. Where it is,
+/// [`enter_rootless`] does the same.
+///
+/// ```
+/// vmtest::rootless!();
+///
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! rootless {
+    () => {
+        const _: () = {
+            #[$crate::__private::linkme::distributed_slice($crate::__private::MAKERS)]
+            #[linkme(crate = $crate::__private::linkme)]
+            static CODE: $crate::__private::Maker = $crate::__private::Maker::Code(::core::module_path!());
+        };
     };
 }
 
@@ -82,8 +102,10 @@ pub mod fuzzing {
 
 #[doc(hidden)]
 pub mod __private {
+    pub use linkme;
+
     pub use crate::{
-        harness::{Context, Param, Parameter, Setting, TestCase, manifest_dir, run},
+        harness::{Context, MAKERS, Maker, Param, Parameter, Setting, TestCase, manifest_dir, run},
         spec::Allow,
     };
 }

@@ -29,7 +29,7 @@ struct Measured {
 }
 
 pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
-    let cache = Cache::open(Cache::default_dir()).map_err(|e| e.to_string())?;
+    let cache = Cache::open(Cache::default_dir(rustix::process::geteuid().as_raw())).map_err(|e| e.to_string())?;
     let image = ensure(&cache, "micro", &()).map_err(|e| e.to_string())?;
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let initramfs = dir.path().join("initramfs");

@@ -1,5 +1,8 @@
 //! The service on real machines.
 
+// What the attribute expands to is none of the user's own.
+#![forbid(unsafe_code)]
+
 use vmtest::prelude::*;
 
 #[vm_test]

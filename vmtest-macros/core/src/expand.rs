@@ -66,6 +66,9 @@ fn emit(function: &Function, settings: &Settings, parameters: &[Parameter]) -> T
     let handed_over = quote! {
         {
             const TEST: #krate::__private::TestCase = #test_case;
+            #[#krate::__private::linkme::distributed_slice(#krate::__private::MAKERS)]
+            #[linkme(crate = #krate::__private::linkme)]
+            static MAKER: #krate::__private::Maker = #krate::__private::Maker::Test(&TEST);
             &TEST
         },
         async |#cx: &mut #krate::__private::Context| #ident(#(#arguments),*).await,

@@ -46,6 +46,13 @@ fn a_test_without_parameters() {
                             options: &[],
                             params: &[],
                         };
+                        #[::vmtest::__private::linkme::distributed_slice(
+                            ::vmtest::__private::MAKERS
+                        )]
+                        #[linkme(crate = ::vmtest::__private::linkme)]
+                        static MAKER: ::vmtest::__private::Maker = ::vmtest::__private::Maker::Test(
+                            &TEST,
+                        );
                         &TEST
                     },
                     async |_cx: &mut ::vmtest::__private::Context| boots().await,
@@ -171,6 +178,13 @@ fn everything_at_once() {
                                 }),
                             ],
                         };
+                        #[::vmtest::__private::linkme::distributed_slice(
+                            ::vmtest::__private::MAKERS
+                        )]
+                        #[linkme(crate = ::vmtest::__private::linkme)]
+                        static MAKER: ::vmtest::__private::Maker = ::vmtest::__private::Maker::Test(
+                            &TEST,
+                        );
                         &TEST
                     },
                     async |cx: &mut ::vmtest::__private::Context| {
@@ -219,6 +233,13 @@ fn another_path_of_the_crate_and_an_attribute_that_is_a_test_already() {
                                 }),
                             ],
                         };
+                        #[crate::machines::__private::linkme::distributed_slice(
+                            crate::machines::__private::MAKERS
+                        )]
+                        #[linkme(crate = crate::machines::__private::linkme)]
+                        static MAKER: crate::machines::__private::Maker = crate::machines::__private::Maker::Test(
+                            &TEST,
+                        );
                         &TEST
                     },
                     async |cx: &mut crate::machines::__private::Context| boots(cx.arg().await).await,

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 
 use crate::{
     error::{Error, Kind, Phase},
-    host::{Asked, CrashPoint},
+    host::{Asked, CrashPoint, ROOTLESS, caller},
     hypervisor,
 };
 
@@ -20,7 +20,7 @@ const QEMU: &str = "VMTEST_QEMU";
 /// Where our own tests have the process killed.
 const CRASH_AT: &str = "VMTEST_INTERNAL_CRASH_AT";
 /// Every name that a user may set, for the message about a wrong one.
-const NAMES: &[&str] = &[BACKEND, BUDGET, CACHE, CACHE_LIMIT, QEMU, RUN, TIMEOUT_SCALE];
+const NAMES: &[&str] = &[BACKEND, BUDGET, CACHE, CACHE_LIMIT, QEMU, ROOTLESS, RUN, TIMEOUT_SCALE];
 /// Variables of our own tests.
 const INTERNAL: &str = "VMTEST_INTERNAL_";
 
@@ -66,7 +66,7 @@ impl Settings {
     /// Where images, fixture disks and scratch disks are: absolute, because a VMM works in its node's folder. As it was
     /// given where that cannot be, without a current directory.
     pub(crate) fn cache_dir(&self) -> PathBuf {
-        let cache = self.cache.clone().unwrap_or_else(vmtest_images::Cache::default_dir);
+        let cache = self.cache.clone().unwrap_or_else(|| vmtest_images::Cache::default_dir(caller()));
         std::path::absolute(&cache).unwrap_or(cache)
     }
 
@@ -98,6 +98,8 @@ impl Settings {
                 CACHE_LIMIT => settings.cache_limit = Some(parse_size(&value)?),
                 RUN => settings.run = Some(value.into()),
                 TIMEOUT_SCALE => settings.timeout_scale = parse_scale(&value)?,
+                // Read where it is needed, before `main`.
+                ROOTLESS => check_rootless(&value)?,
                 QEMU => drop(settings.binaries.insert("qemu", value.into())),
                 CRASH_AT => settings.crash_at = Some(value.parse().map_err(|why| format!("{CRASH_AT}: {why}"))?),
                 _ if name.starts_with(INTERNAL) => {}
@@ -115,6 +117,13 @@ fn parse_backends(value: &str) -> Result<Vec<String>, String> {
             Err(format!("{BACKEND}: unknown backend `{unknown}`: valid are auto, {}", hypervisor::NAMES.join(", ")))
         }
         None => Ok(names.into_iter().map(str::to_owned).collect()),
+    }
+}
+
+fn check_rootless(value: &str) -> Result<(), String> {
+    match value {
+        "on" | "off" => Ok(()),
+        _ => Err(format!("{ROOTLESS}: `{value}` is neither `on`, the default, nor `off`")),
     }
 }
 
@@ -147,6 +156,7 @@ mod tests {
             let error = parse("VMTEST_CACHE_LIMIT", wrong).unwrap_err();
             assert!(error.contains("such as 20GiB"), "{error}");
         }
+        assert!(parse("VMTEST_ROOTLESS", "no").unwrap_err().contains("nor `off`"));
         let error = parse("VMTEST_BUDGET", "8GiB").unwrap_err();
         assert!(error.starts_with("VMTEST_BUDGET: `8GiB`") && error.contains("`memory=8GiB`"), "{error}");
         assert!(parse("VMTEST_INTERNAL_CRASH_AT", "here").unwrap_err().contains("no crash point"));
@@ -160,6 +170,7 @@ mod tests {
         assert_eq!(parse("VMTEST_TIMEOUT_SCALE", "2.5").unwrap().timeout_scale, 2.5);
         let budget = Asked { memory: Some(8 << 30), cpus: Some(3), disk: None };
         assert_eq!(parse("VMTEST_BUDGET", "memory=8GiB,cpus=3").unwrap().budget, budget);
+        assert!(parse("VMTEST_ROOTLESS", "off").is_ok());
         assert!(parse("VMTEST_INTERNAL_KILLS", "3").is_ok());
     }
 }

@@ -12,6 +12,7 @@ mod panics;
 mod places;
 mod process;
 mod random;
+mod rootless;
 mod stopped;
 mod storage;
 
@@ -29,6 +30,7 @@ pub(crate) use panics::{Panic, Panics, containing_panics};
 pub(crate) use places::runs_root;
 pub(crate) use process::{DEATH_WITHIN, Ended, Process, ProcessId, has_capabilities};
 pub(crate) use random::random;
+pub(crate) use rootless::{Entrance, MACHINE_IDS, ROOTLESS, caller, enter, entrance, may_make_networks};
 pub(crate) use stopped::{stopped, timeout, while_stopped};
 pub use storage::Place;
 pub(crate) use storage::{remove_folder, storage_error};

@@ -6,12 +6,12 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::{
     error::{Error, Kind},
-    host::has_capabilities,
+    host::{Entrance, ROOTLESS, entrance, may_make_networks},
 };
 
 const TUN: &str = "/dev/net/tun";
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_NET_ADMIN: u32 = 12;
+/// How a process gets the right without a namespace.
+const AS_ROOT: &str = "run the tests as root (`sudo -E env PATH=$PATH cargo test`)";
 
 /// Moves the calling thread into a new network namespace. Threads and processes that it starts from now on are inside.
 ///
@@ -19,33 +19,54 @@ const CAP_NET_ADMIN: u32 = 12;
 /// thread or process ends.
 ///
 /// # Errors
-/// [`Kind::Missing`] without the right to do so.
+/// [`Kind::Missing`] without the right to do so, or where there are as many as this host allows.
 pub(crate) fn enter_new_namespace() -> Result<u64, Error> {
-    let failed = |e: io::Error| Error::new(Kind::Missing, "cannot make a network namespace").caused_by(e);
+    let failed = |e: io::Error| {
+        let remedy = match e.kind() {
+            io::ErrorKind::StorageFull => ": `user.max_net_namespaces` allows no more; raise it with `sudo sysctl -w`",
+            _ => "",
+        };
+        Error::new(Kind::Missing, format!("cannot make a network namespace{remedy}")).caused_by(e)
+    };
     unshare(CloneFlags::CLONE_NEWNET).map_err(|e| failed(e.into()))?;
     fs::metadata("/proc/thread-self/ns/net").map(|meta| meta.ino()).map_err(failed)
+}
+
+/// Why this process has not got the right in a namespace of its own, and how it does.
+fn why_not() -> String {
+    match entrance() {
+        None => format!(
+            ", and has not entered a user namespace in which it may, because it does not look like one that makes \
+             clusters: call `vmtest::enter_rootless()` before all else in `main`, write `vmtest::rootless!();` beside \
+             the tests where `main` is not yours, or {AS_ROOT}"
+        ),
+        Some(Entrance::TurnedOff) => {
+            format!(", and {ROOTLESS}=off keeps it from a user namespace in which it may: unset that, or {AS_ROOT}")
+        }
+        Some(Entrance::Refused(why)) => {
+            format!(", and this host refuses it a user namespace in which it may. {why}. Or {AS_ROOT}")
+        }
+        Some(Entrance::NotNeeded | Entrance::Entered { .. }) => {
+            format!(", because it has given up CAP_SYS_ADMIN or CAP_NET_ADMIN since it began: keep them, or {AS_ROOT}")
+        }
+    }
 }
 
 /// What this process lacks to make a cluster's network; each with its remedy.
 pub(crate) fn missing() -> Vec<String> {
     let mut missing = Vec::new();
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    if !has_capabilities(&status, &[CAP_SYS_ADMIN, CAP_NET_ADMIN]) {
-        missing.push(
-            "this process may not make network namespaces and taps: run the tests as root \
-             (`sudo -E env PATH=$PATH cargo test`), or with CAP_SYS_ADMIN and CAP_NET_ADMIN"
-                .to_owned(),
-        );
+    if !may_make_networks() {
+        missing.push(format!("this process may not make network namespaces and taps{}", why_not()));
     }
     match OpenOptions::new().read(true).write(true).open(TUN) {
         Ok(_) => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            missing.push(format!("{TUN} is not there: run `modprobe tun` as root"))
+            missing.push(format!("{TUN} is not there: run `sudo modprobe tun`"))
         }
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            missing.push(format!("{TUN} may not be opened: run `chmod 666 {TUN}` as root"));
+            missing.push(format!("{TUN} may not be opened: run `sudo chmod 666 {TUN}`"));
         }
-        Err(e) => missing.push(format!("{TUN} cannot be opened ({e}): load the module with `modprobe tun` as root")),
+        Err(e) => missing.push(format!("{TUN} cannot be opened ({e}): load its module with `sudo modprobe tun`")),
     }
     missing
 }

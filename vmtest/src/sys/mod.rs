@@ -4,12 +4,14 @@
 
 mod child;
 mod container;
+mod fork;
 mod kvm_memory;
 mod tap;
 mod watched;
 
 pub(crate) use child::guard_child;
 pub(crate) use container::{Contained, Container, Step, spawn_contained, spawn_idle};
+pub(crate) use fork::fork_alone;
 pub(crate) use kvm_memory::GuestPage;
 pub(crate) use tap::make_persistent_tap;
 pub(crate) use watched::watch_readable;

@@ -2,13 +2,11 @@
 
 use std::{fs, io};
 
-use crate::host::has_capabilities;
+use crate::host::{Entrance, MACHINE_IDS, entrance, has_capabilities};
 
-/// The first of the ids that a machine gets from a process that may choose: above those that distributions, containers
-/// and systemd hand out (systemd, `UIDS-GIDS.md`), so that nothing of the host belongs to them.
-const FIRST: u32 = 0x7000_0000;
-/// As many ids as a machine can have users.
-const COUNT: u32 = 1 << 16;
+/// The first id, and how many there are.
+const FIRST: u32 = MACHINE_IDS.start;
+const COUNT: u32 = MACHINE_IDS.end - FIRST;
 /// The capabilities with which other ids than one's own can be mapped.
 const CAP_SETGID: u32 = 6;
 const CAP_SETUID: u32 = 7;
@@ -28,6 +26,9 @@ impl Owner {
         let maps = ["/proc/self/uid_map", "/proc/self/gid_map"].map(read);
         if may_give(&read("/proc/self/status"), maps.each_ref().map(String::as_str)) {
             return Ok(Self(()));
+        }
+        if let Some(Entrance::Entered { no_range: Some(why) }) = entrance() {
+            return Err(io::Error::other(format!("its root would be you, because {why}")));
         }
         Err(io::Error::other(format!(
             "root in a machine would be root of the host, because this process has no CAP_SETUID and CAP_SETGID, or no ids \
