@@ -1,9 +1,11 @@
 //! The root directory of a fake machine: what is mounted where, before its first process begins.
 
-use std::{ffi::CString, io, os::fd::OwnedFd, path::Path};
+use std::{ffi::CString, io, os::fd::OwnedFd, path::Path, thread};
 
+use nix::sched::{CloneFlags, unshare};
 use rustix::{
     fs::{CWD, StatVfsMountFlags, fstatvfs},
+    io::Errno,
     mount::{MountFlags, OpenTreeFlags, open_tree},
 };
 
@@ -36,7 +38,19 @@ pub(super) struct Sources {
 /// A mount of this directory or file that is nowhere yet. Made here, because the machine's root may not walk to it.
 pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    open_tree(CWD, path, flags).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))
+    let opened = match open_tree(CWD, path, flags) {
+        // The root of a user namespace has no right to the mounts of the host, but to copies of them. They are made for a
+        // thread, which ends with this: the process keeps the host's.
+        Err(Errno::PERM) => thread::scope(|scope| {
+            let copied = || {
+                unshare(CloneFlags::CLONE_NEWNS)?;
+                Ok(open_tree(CWD, path, flags)?)
+            };
+            scope.spawn(copied).join().unwrap_or_else(|_| Err(io::Error::other("the thread that opens it panicked")))
+        }),
+        opened => opened.map_err(io::Error::from),
+    };
+    opened.map_err(|e| io::Error::other(format!("{}: {e}", path.display())))
 }
 
 /// The steps that make the root; its own changes are in memory and end with the machine. `label` names the mounts in
