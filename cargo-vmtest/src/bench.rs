@@ -47,6 +47,7 @@ pub(crate) fn run(pairs: u32, json: bool) -> Result<ExitCode, String> {
     if cfg!(debug_assertions) {
         return in_release(pairs, json);
     }
+    crate::rootless()?;
     let say = |what: &str| {
         if !json {
             eprintln!("measuring {what}");

@@ -83,18 +83,29 @@ fn main() -> ExitCode {
         args.remove(1);
     }
     let result = match Cli::parse_from(args).command {
-        Command::Demo { install, json } => install::ensure(install.install).and_then(|()| demo::run(json)),
+        Command::Demo { install, json } => {
+            install::ensure(install.install).and_then(|()| rootless()).and_then(|()| demo::run(json))
+        }
         Command::Test { install, args, nextest } => {
             install::ensure(install.install).and_then(|()| suite::run(nextest, &args))
         }
         Command::Bench { install, json, pairs } => {
             install::ensure(install.install).and_then(|()| bench::run(pairs, json))
         }
-        Command::Fixture(command) => fixture::run(command),
-        Command::Prune { dry_run, json } => prune::run(dry_run, json),
+        Command::Fixture(command) => {
+            // Making a disk takes no right, but removing an old one whose files belong to fake machines does.
+            drop(rootless());
+            fixture::run(command)
+        }
+        Command::Prune { dry_run, json } => rootless().and_then(|()| prune::run(dry_run, json)),
     };
     result.unwrap_or_else(|message| {
         eprintln!("error: {message}");
         ExitCode::FAILURE
     })
+}
+
+/// After what needs root, and not before `test`: the runner and what it builds stay outside.
+fn rootless() -> Result<(), String> {
+    vmtest::enter_rootless().map_err(|e| e.to_string())
 }
