@@ -240,8 +240,18 @@ pub fn on_path(program: &str) -> PathBuf {
 /// The directory of a run of this process.
 pub fn run_dir(run: &str) -> PathBuf {
     let runs = std::env::var("VMTEST_RUN").or_else(|_| std::env::var("XDG_RUNTIME_DIR").map(|dir| dir + "/vmtest"));
-    let runs = runs.unwrap_or_else(|_| format!("/tmp/vmtest-{}", nix::unistd::geteuid()));
+    let runs = runs.unwrap_or_else(|_| format!("/tmp/vmtest-{}", caller()));
     Path::new(&runs).join(run)
+}
+
+/// The user id by which this user is known outside of a user namespace of one.
+fn caller() -> u32 {
+    let map = fs::read_to_string("/proc/self/uid_map").expect("/proc is there");
+    let ids: Vec<u32> = map.split_whitespace().map_while(|id| id.parse().ok()).collect();
+    match ids.as_slice() {
+        [0, outside, 1, ..] => *outside,
+        _ => nix::unistd::geteuid().as_raw(),
+    }
 }
 
 /// The process that runs a machine now, as the journal of its run says.

@@ -10,4 +10,4 @@ pub use cache::private_cache;
 pub use claims::{Claims, Seen};
 pub use host::{Host, Vmm, on_path, run_dir, vmm_of};
 pub use nextest::Nextest;
-pub use victim::{Ended, Running, Victim};
+pub use victim::{Ended, Running, Victim, WITHOUT_RIGHTS};

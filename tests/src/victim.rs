@@ -19,6 +19,11 @@ use tempfile::TempDir;
 
 use crate::Host;
 
+/// Starts a program as this user, and without the right to make networks. Root keeps the others: one without CAP_SETFCAP
+/// is root of no namespace.
+pub const WITHOUT_RIGHTS: [&str; 3] =
+    ["setpriv", "--bounding-set=-sys_admin,-net_admin", "--inh-caps=-sys_admin,-net_admin"];
+
 /// An ignored test of the calling binary, to be run by another test.
 ///
 /// Its run directories are in a root of its own, so that what it leaves can be told from what others do.
@@ -33,6 +38,11 @@ impl Victim {
     /// The victim of this name, `victims::<name>`.
     pub fn new(name: &str) -> Self {
         Self::within(&[], name)
+    }
+
+    /// A victim that may make no networks, as an ordinary user's may not.
+    pub fn without_rights(name: &str) -> Self {
+        Self::within(&WITHOUT_RIGHTS, name)
     }
 
     /// A victim that is started by another program, which gets the test binary and its arguments behind its own.

@@ -37,6 +37,8 @@ const INCAPABLE: &str = "-";
 const ABSENT: &str = "not here";
 
 fn main() -> ExitCode {
+    // Where that is refused, the matrix says why.
+    drop(vmtest::enter_rootless());
     let arguments = Arguments::from_args();
     let backends = match backends() {
         Ok(backends) => backends,
