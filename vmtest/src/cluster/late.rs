@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use futures_util::future::{join_all, try_join_all};
-use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Cluster, Node,
@@ -113,7 +113,8 @@ async fn plan(run: &Arc<Run>, nodes: Vec<NodeSpec>) -> Result<Vec<Arc<Member>>, 
     let mut joined = run.joining.lock().await;
     let (first, count) = (run.plan.nodes.len() + *joined, nodes.len());
     let planning = run.clone();
-    let planned = spawn_blocking(move || {
+    // In the caller's network: an image that nobody has built yet comes from there.
+    let planned = run.outside.spawn_blocking(move || {
         let others: Vec<_> = planning.members().iter().map(|member| member.plan.clone()).collect();
         (planning.planner)(&nodes, &others, first)
     });
