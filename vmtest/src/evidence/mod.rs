@@ -8,4 +8,4 @@ pub use crate::{
     spec::Rung,
 };
 pub use event::{Event, Observer};
-pub(crate) use waiting::ShownWait;
+pub(crate) use waiting::{ShownWait, say};

@@ -74,9 +74,9 @@ impl<'a> ShownWait<'a> {
     }
 }
 
-/// Writes to stderr itself: what `eprintln!` prints is kept by libtest until the test has failed. In one piece, because
+/// Prints a line on stderr that libtest does not capture, as it does with those of `eprintln!`. In one piece, because
 /// many processes write to the same terminal.
-fn say(line: fmt::Arguments<'_>) {
+pub(crate) fn say(line: impl fmt::Display) {
     // Whoever has closed stderr does not want to read it.
     drop(io::stderr().write_all(format!("{line}\n").as_bytes()));
 }

@@ -38,7 +38,7 @@ use super::{
 use crate::{
     cluster::{Clock, Cluster, Member, Planner, Run, ScratchDir, Tasks, provision, teardown},
     error::{Error, Kind, Phase},
-    evidence::{Event, Observer, ShownWait},
+    evidence::{Event, Observer, ShownWait, say},
     failure::Failure,
     guest::{scale_timeouts, ssh::Keys},
     host::{Claim, HostBudget, Journal, Keeper, Ledger, LockedDir, Panics, Place, Request},
@@ -160,8 +160,8 @@ impl Session {
         engine.shutdown_background();
         if let Some(verdict) = ended_by {
             // The process ends by the signal, so nobody else will print it.
-            signals::say(&verdict);
-            left.iter().for_each(|left| signals::say(&format!("  left behind on this host: {left}")));
+            say(&verdict);
+            left.iter().for_each(|left| say(format_args!("  left behind on this host: {left}")));
             return wait_for_signal(guard);
         }
         end.and_left(left)

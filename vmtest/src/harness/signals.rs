@@ -1,7 +1,7 @@
 //! What happens to live clusters when the process is told to end.
 
 use std::{
-    io::{self, Write},
+    io,
     sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::Duration,
@@ -13,7 +13,7 @@ use signal_hook::{
     low_level::{emulate_default_handler, signal_name},
 };
 
-use crate::host::while_stopped;
+use crate::{evidence::say, host::while_stopped};
 
 /// The signals that end a process and leave it the time to clean up, and the one of Ctrl-Z.
 const SIGNALS: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGTSTP];
@@ -89,7 +89,7 @@ fn arrived(signal: i32) {
             };
             live.sessions.iter().for_each(|(_, cancel)| cancel(name));
             drop(live);
-            say(&format!("vmtest: {name}: removing {clusters}; another SIGINT ends at once"));
+            say(format_args!("vmtest: {name}: removing {clusters}; another SIGINT ends at once"));
             let wind_down = move || {
                 let done = GONE.wait_timeout_while(lock(), WIND_DOWN_WITHIN, |live| !live.sessions.is_empty());
                 drop(done.unwrap_or_else(PoisonError::into_inner));
@@ -106,11 +106,6 @@ fn arrived(signal: i32) {
 fn end_as(signal: i32) {
     // It fails for signals that cannot be caught, which these are not.
     drop(emulate_default_handler(signal));
-}
-
-/// Prints a line that libtest does not capture. A terminal that was closed takes none.
-pub(super) fn say(line: &str) {
-    drop(writeln!(io::stderr(), "{line}"));
 }
 
 fn lock() -> MutexGuard<'static, Live> {
