@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::OnceLock};
 
-use bytesize::ByteSize;
-
 use crate::{
     error::{Error, Kind, Phase},
     host::{Asked, CrashPoint, ROOTLESS, caller},
     hypervisor,
+    spec::parse_size,
 };
 
 const BACKEND: &str = "VMTEST_BACKEND";
@@ -95,7 +94,7 @@ impl Settings {
                 BACKEND => settings.backends = parse_backends(&value)?,
                 BUDGET => settings.budget = Asked::parse(&value).map_err(|why| format!("{BUDGET}: {why}"))?,
                 CACHE => settings.cache = Some(value.into()),
-                CACHE_LIMIT => settings.cache_limit = Some(parse_size(&value)?),
+                CACHE_LIMIT => settings.cache_limit = Some(parse_limit(&value)?),
                 RUN => settings.run = Some(value.into()),
                 TIMEOUT_SCALE => settings.timeout_scale = parse_scale(&value)?,
                 // Read where it is needed, before `main`.
@@ -127,10 +126,9 @@ fn check_rootless(value: &str) -> Result<(), String> {
     }
 }
 
-fn parse_size(value: &str) -> Result<u64, String> {
-    let size = value.parse().ok().filter(|_| value.contains(|c: char| c.is_ascii_alphabetic()));
+fn parse_limit(value: &str) -> Result<u64, String> {
     let wrong = || format!("{CACHE_LIMIT}: `{value}` is no size: give a number with a unit, such as 20GiB");
-    size.map(|size: ByteSize| size.as_u64()).ok_or_else(wrong)
+    parse_size(value).ok_or_else(wrong)
 }
 
 fn parse_scale(value: &str) -> Result<f64, String> {

@@ -14,4 +14,5 @@ pub use cluster::ClusterSpec;
 pub use fake::{Call, Fake, Fault, Reply};
 pub use node::{FixtureSpec, NodeSettings, NodeSpec};
 pub use resources::Resources;
+pub(crate) use resources::parse_size;
 pub use rung::Rung;

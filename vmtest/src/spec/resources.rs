@@ -98,6 +98,12 @@ impl fmt::Display for Resources {
     }
 }
 
+/// A size with its unit, such as `1.5GiB`, in bytes. A bare number is none: nobody can tell its unit.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let size = text.parse().ok().filter(|_| text.contains(|c: char| c.is_ascii_alphabetic()));
+    size.map(|size: ByteSize| size.as_u64())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

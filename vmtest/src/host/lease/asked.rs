@@ -1,6 +1,6 @@
 //! What `VMTEST_BUDGET` says.
 
-use bytesize::ByteSize;
+use crate::spec::parse_size;
 
 /// The parts of the budget that the user has decided; the others are measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,10 +41,8 @@ impl Asked {
 }
 
 fn bytes(part: &str, value: &str) -> Result<u64, String> {
-    let unit = value.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').trim();
-    let size = value.parse::<ByteSize>().ok().map(|size| size.as_u64()).filter(|&size| size > 0);
-    // A bare number is refused: nobody can tell its unit.
-    size.filter(|_| !unit.is_empty()).ok_or_else(|| format!("`{part}` has no size with a unit above zero: {FORMS}"))
+    let size = parse_size(value).filter(|&size| size > 0);
+    size.ok_or_else(|| format!("`{part}` has no size with a unit above zero: {FORMS}"))
 }
 
 fn count(part: &str, value: &str) -> Result<u32, String> {
@@ -73,6 +71,7 @@ mod tests {
             ("memory=8GiB,", "`` is no part of a budget"),
             ("ram=8GiB", "`ram=8GiB` is no part of a budget"),
             ("memory=8", "`memory=8` has no size with a unit"),
+            ("memory=+8", "`memory=+8` has no size with a unit"),
             ("memory=lots", "`memory=lots` has no size with a unit"),
             ("memory=-1GiB", "`memory=-1GiB` has no size with a unit"),
             ("memory", "`memory` has no size with a unit"),
