@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
-    host::if_there,
+    host::{Place, if_there, storage_error},
     spec::Resources,
 };
 
@@ -90,12 +90,9 @@ impl Ledger {
         used(&self.runs.join(run))
     }
 
-    pub(super) fn failed(&self, why: impl Into<io::Error>) -> Error {
-        let why = why.into();
-        let full = why.kind() == io::ErrorKind::StorageFull;
-        let hint = if full { " (free space there, or set VMTEST_RUN to another place)" } else { "" };
-        let message = format!("cannot share the host with other tests by the files in {}{hint}", self.dir.display());
-        Error::new(Kind::Host, message).caused_by(why)
+    pub(super) fn failed(&self, why: io::Error) -> Error {
+        let what = format!("cannot share the host with other tests by the files in {}", self.dir.display());
+        storage_error(what, Place::Run, why)
     }
 }
 
