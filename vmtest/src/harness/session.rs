@@ -134,7 +134,7 @@ impl Session {
                 }
                 return wait_for_signal(guard);
             }
-            Err(mpsc::RecvError) => return End::Failed("the cluster's thread died".to_owned()),
+            Err(mpsc::RecvError) => return thread_died(),
         };
         let (clock, limit) = (run.clock.clone(), run.plan.timeout + BLOCKED_AFTER);
         engine.spawn(async move {
@@ -142,30 +142,38 @@ impl Session {
             // Whoever listens has gone when the test has ended in time.
             drop(late.send(Message::Late));
         });
-        let (end, cancelled) = match inbox.recv() {
-            Ok(Message::Ended(end)) => (end, None),
-            Ok(Message::Cancelled(signal)) => (End::Failed(format!("cancelled by {signal}")), Some(signal)),
-            Ok(Message::Started(..)) | Err(mpsc::RecvError) => {
-                (End::Failed("the cluster's thread died".to_owned()), None)
-            }
-            Ok(Message::Late) => {
-                let late =
-                    timed_out(&run) + "\n  it blocks its thread, which was left behind: await instead of blocking";
-                (End::Failed(late), None)
-            }
-        };
-        let ended_by = cancelled.map(|signal| ended_by(&run, signal));
-        let end = end.beside(&panics.stop());
+        let end = wait_for_end(&inbox, &run);
+        let panics = panics.stop();
+        let end = end.map(|end| end.beside(&panics));
         let left = tear_down(run, &engine);
         engine.shutdown_background();
-        if let Some(verdict) = ended_by {
-            // The process ends by the signal, so nobody else will print it.
-            say(&verdict);
-            left.iter().for_each(|left| say(format_args!("  left behind on this host: {left}")));
-            return wait_for_signal(guard);
+        match end {
+            Ok(end) => end.and_left(left),
+            Err(verdict) => {
+                // The process ends by the signal, so nobody else will print it.
+                say(&verdict);
+                left.iter().for_each(|left| say(format_args!("  left behind on this host: {left}")));
+                wait_for_signal(guard)
+            }
         }
-        end.and_left(left)
     }
+}
+
+/// Waits for the end of the body or of its time. After a signal there is none; the error is the verdict then.
+fn wait_for_end(inbox: &mpsc::Receiver<Message>, run: &Run) -> Result<End, String> {
+    match inbox.recv() {
+        Ok(Message::Ended(end)) => Ok(end),
+        Ok(Message::Cancelled(signal)) => Err(ended_by(run, signal)),
+        Ok(Message::Late) => {
+            let blocks = "it blocks its thread, which was left behind: await instead of blocking";
+            Ok(End::Failed(format!("{}\n  {blocks}", timed_out(run))))
+        }
+        Ok(Message::Started(..)) | Err(mpsc::RecvError) => Ok(thread_died()),
+    }
+}
+
+fn thread_died() -> End {
+    End::Failed("the cluster's thread died".to_owned())
 }
 
 fn tear_down(run: Arc<Run>, engine: &Runtime) -> Vec<String> {
@@ -224,14 +232,8 @@ async fn live<F>(run: &Arc<Run>, body: F) -> End
 where
     F: AsyncFnOnce(Cluster) -> Result<(), String>,
 {
-    let (tell, provisioned) = oneshot::channel();
-    let made = run.clone();
-    // Whoever waits has gone when the test is over before its body began.
-    run.spawn(async move { drop(tell.send(provision(&made).await)) });
-    match provisioned.await {
-        Ok(Ok(())) => {}
-        Ok(Err(e)) => return End::Failed(e.to_string()),
-        Err(_) => return End::Failed("provisioning was stopped".to_owned()),
+    if let Err(e) = provisioned(run).await {
+        return End::Failed(e.to_string());
     }
     let body = AssertUnwindSafe(body(Cluster::new(run.clone()))).catch_unwind();
     let ended = tokio::select! {
@@ -248,6 +250,15 @@ where
             Err(payload) => End::Panicked(payload),
         },
     }
+}
+
+/// Provisions as a task, which a teardown stops.
+async fn provisioned(run: &Arc<Run>) -> Result<(), Error> {
+    let (tell, done) = oneshot::channel();
+    let made = run.clone();
+    // Whoever waits has gone when the test is over before its body began.
+    run.spawn(async move { drop(tell.send(provision(&made).await)) });
+    done.await.unwrap_or_else(|_| Err(run.tasks.unanswered()))
 }
 
 type Prepared = (Arc<Run>, Runtime, Runtime);

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::prepared::{provisioned, torn_down_after};
+use super::{prepared::torn_down_after, provisioned};
 use crate::{
     Error,
     cluster::{Cluster, Run, teardown},

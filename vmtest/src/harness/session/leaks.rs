@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 
-use super::prepared::{provisioned, torn_down_after};
+use super::{prepared::torn_down_after, provisioned};
 use crate::{
     cluster::Run,
     host::{Effect, SpawnRequest, spawn_program},

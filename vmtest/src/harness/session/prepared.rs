@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::{Caller, Session, prepare, runtime};
 use crate::{
-    Error,
-    cluster::{Run, provision, teardown},
+    cluster::{Run, teardown},
     harness::traces::Traces,
     host::Panics,
     spec::{ClusterSpec, NodeSpec},
@@ -51,12 +50,4 @@ pub(super) fn torn_down_after<T: Send>(work: impl AsyncFnOnce(&Arc<Run>) -> T + 
         (result, left)
     };
     std::thread::scope(|scope| scope.spawn(on_its_thread).join()).unwrap_or_else(|e| std::panic::resume_unwind(e))
-}
-
-/// Provisions as a session does: as a task, which a teardown stops.
-pub(super) async fn provisioned(run: &Arc<Run>) -> Result<(), Error> {
-    let (tell, done) = oneshot::channel();
-    let made = run.clone();
-    run.spawn(async move { drop(tell.send(provision(&made).await)) });
-    done.await.unwrap_or_else(|_| Err(run.tasks.unanswered()))
 }
