@@ -93,8 +93,7 @@ impl fmt::Display for Resources {
         let cpus = (self.cpus > 0).then(|| format!("{} CPU{}", self.cpus, if self.cpus == 1 { "" } else { "s" }));
         let disk = (self.disk > 0).then(|| format!("{} of disk", size(self.disk)));
         let parts: Vec<_> = [memory, cpus, disk].into_iter().flatten().collect();
-        f.write_str(if parts.is_empty() { "nothing" } else { "" })?;
-        f.write_str(&parts.join(", "))
+        if parts.is_empty() { f.write_str("nothing") } else { f.write_str(&parts.join(", ")) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The files by which test processes share the host: who holds what, and who waits.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions},
     io,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
-    host::{Place, if_there, storage_error},
+    host::{
+        Place, if_there,
+        storage::{storage_error, taken},
+    },
     spec::Resources,
 };
 
@@ -48,7 +51,7 @@ impl Ledger {
     /// # Errors
     /// [`Kind::Host`] when its folders cannot be made.
     pub(crate) fn open(runs: &Path) -> Result<Self, Error> {
-        let ledger = Self { runs: runs.to_owned(), dir: runs.join(FOLDER) };
+        let ledger = Self::of(runs);
         for dir in [ledger.claims(), ledger.queue()] {
             DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| ledger.failed(e))?;
         }
@@ -60,13 +63,19 @@ impl Ledger {
     /// # Errors
     /// [`Kind::Host`] when they cannot be read or removed.
     pub(crate) fn sweep(runs: &Path) -> Result<(), Error> {
-        let ledger = Self { runs: runs.to_owned(), dir: runs.join(FOLDER) };
+        let ledger = Self::of(runs);
         if !ledger.dir.exists() {
             return Ok(());
         }
         let locked = ledger.lock()?;
-        locked.held(&ledger.claims()).and_then(|_| locked.held(&ledger.queue())).map_err(|e| ledger.failed(e))?;
+        for dir in [ledger.claims(), ledger.queue()] {
+            locked.held(&dir).map_err(|e| ledger.failed(e))?;
+        }
         Ok(())
+    }
+
+    fn of(runs: &Path) -> Self {
+        Self { runs: runs.to_owned(), dir: runs.join(FOLDER) }
     }
 
     pub(super) fn claims(&self) -> PathBuf {
@@ -143,10 +152,10 @@ impl Locked<'_> {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(e),
             };
-            match file.try_lock_shared() {
-                Ok(()) => if_there(fs::remove_file(entry.path()))?,
-                Err(TryLockError::WouldBlock) => held.push((entry.file_name().to_string_lossy().into_owned(), file)),
-                Err(TryLockError::Error(e)) => return Err(e),
+            if taken(file.try_lock_shared())? {
+                if_there(fs::remove_file(entry.path()))?;
+            } else {
+                held.push((entry.file_name().to_string_lossy().into_owned(), file));
             }
         }
         Ok(held)

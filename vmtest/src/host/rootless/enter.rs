@@ -111,8 +111,11 @@ fn enter_namespace() -> Result<Option<String>, String> {
     Ok(no_range)
 }
 
+/// Why a rehearsal does not end well.
 enum Rehearsal {
+    /// What was rehearsed is not allowed.
     Refused(Step, io::Error),
+    /// There was none.
     Failed(io::Error),
 }
 

@@ -9,7 +9,7 @@ use super::enter::Step;
 
 /// As many as a host of 8 GiB allows by default.
 const ENOUGH_NAMESPACES: u32 = 31_000;
-/// In case of need: a container that forbids namespaces is allowed them when it is started.
+/// For when no setting forbids it: a container gets namespaces only when it is started.
 const CONTAINER: &str = "a container's rules, as those of Docker do, or a chroot forbid it: start the container with \
                          `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`";
 

@@ -15,7 +15,12 @@ use nix::{
 use super::{enter::Caller, ids::MACHINE_IDS};
 use crate::sys::fork_alone;
 
-/// The program that maps users or groups, the file of the ranges that it gives, and the first of them for this user.
+/// As many ids as a machine can have users.
+const COUNT: u32 = MACHINE_IDS.end - MACHINE_IDS.start;
+/// Where `useradd` begins by default (`SUB_UID_MIN` in login.defs).
+const FIRST_SUBORDINATE: u32 = 100_000;
+
+/// The program that maps users or groups, the caller's own id, and the first of the range that is given to the caller.
 #[derive(Debug)]
 struct Mapping {
     program: &'static str,
@@ -74,7 +79,7 @@ impl Mapper {
 
 impl Mapping {
     fn map(&self, target: Pid) -> Result<(), String> {
-        let numbers = [0, self.own, 1, MACHINE_IDS.start, self.first, count()].map(|number| number.to_string());
+        let numbers = [0, self.own, 1, MACHINE_IDS.start, self.first, COUNT].map(|number| number.to_string());
         let output = Command::new(self.program).arg(target.to_string()).args(numbers).output();
         let output = output.map_err(|e| format!("`{}` cannot be run: {e}", self.program))?;
         if output.status.success() {
@@ -111,23 +116,16 @@ fn remedy(name: &str, has_programs: bool, has_ranges: bool, files: [&str; 2]) ->
     }
     if !has_ranges {
         let first = files.into_iter().map(free_from).max().unwrap_or(FIRST_SUBORDINATE);
-        let range = format!("{first}-{}", u64::from(first) + u64::from(count()) - 1);
-        missing.push(format!("`{name}` has no {} ids in /etc/subuid and /etc/subgid", count()));
+        let range = format!("{first}-{}", u64::from(first) + u64::from(COUNT) - 1);
+        missing.push(format!("`{name}` has no {} ids in /etc/subuid and /etc/subgid", COUNT));
         line.push(format!("sudo usermod --add-subuids {range} --add-subgids {range} {name}"));
     }
     format!("{}: run `{}`", missing.join(", and "), line.join(" && "))
 }
 
-/// Where `useradd` begins by default (`SUB_UID_MIN` in login.defs).
-const FIRST_SUBORDINATE: u32 = 100_000;
-
-fn count() -> u32 {
-    MACHINE_IDS.end - MACHINE_IDS.start
-}
-
 /// The first of a range that is large enough, from lines of `<user>:<first>:<count>`.
 fn given(file: &str, names: [&str; 2]) -> Option<u32> {
-    entries(file).find(|(owner, _, length)| names.contains(owner) && *length >= count()).map(|(_, first, _)| first)
+    entries(file).find(|(owner, _, length)| names.contains(owner) && *length >= COUNT).map(|(_, first, _)| first)
 }
 
 /// The first id behind those that are given to anybody.
