@@ -83,7 +83,9 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use crate::{
-        Cluster, Condition, Context, Error, Failure, Fixture, Node, Result, eventually, spec::NodeSpec, vm_test,
+        Cluster, Condition, Context, Error, Failure, Fixture, Node, Result, eventually,
+        spec::{NetworkSpec, NodeSpec},
+        vm_test,
     };
 }
 

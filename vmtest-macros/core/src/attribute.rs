@@ -7,7 +7,7 @@ use crate::addresses;
 use crate::grammar::{Entry, Value, span_of, split};
 use crate::keys::{self, Form, Key, Place};
 use crate::problems::Problems;
-use crate::setting::{Budget, Fixture, Setting};
+use crate::setting::{Budget, Fixture, Network, Setting};
 use crate::units;
 
 /// The settings of one test or one node, in the order in which they were written.
@@ -58,6 +58,11 @@ impl Settings {
                 Ok(None) => return,
                 Err(error) => Err(error),
             },
+            Form::Network => match network(key, &name, value, self.place, problems) {
+                Ok(Some(network)) => Ok(Setting::Network(network)),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            },
             Form::Allow(valid) => match allowed(key, &name, value, valid, problems) {
                 Ok(allowed) => return self.settings.extend(allowed),
                 Err(error) => Err(error),
@@ -103,6 +108,7 @@ fn wrong_type(key: &Key, span: Span) -> syn::Error {
         Form::Ip(_) => "an IPv4 address in a string",
         Form::Mac(_) => "a hardware address in a string",
         Form::Fixture => "a directory in parentheses",
+        Form::Network => "a name in parentheses",
         Form::Budget => "machines in parentheses",
         Form::Allow(_) => "strings in parentheses",
         Form::Crate => "a path in a string",
@@ -227,32 +233,67 @@ pub(crate) const IN_FIXTURE: &[(&str, &str)] = &[("at", r#"at = "/srv""#), ("lab
 
 /// `None` if there was a problem and it has been reported.
 fn fixture(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> syn::Result<Option<Fixture>> {
-    let group = parenthesised(key, name, value, "a directory")?;
+    let (dir, [at, label]) = string_and_keys(key, name, value, IN_FIXTURE, ("directory", "a fixture"), problems)?;
+    if let Some(at) = at.as_ref().filter(|at| !at.value().starts_with('/')) {
+        problems.at(at.span(), "a fixture is mounted at an absolute path of the guest: write `at = \"/srv\"`");
+    }
+    Ok(dir.map(|dir| Fixture { dir, at, label }))
+}
+
+/// The keys inside of `network(..)`.
+pub(crate) const IN_NETWORK: &[(&str, &str)] =
+    &[("ip", r#"ip = "10.77.1.50""#), ("mac", r#"mac = "52:54:00:00:00:50""#)];
+
+/// `None` if there was a problem and it has been reported.
+fn network(
+    key: &Key,
+    name: &Ident,
+    value: Value,
+    place: Place,
+    problems: &mut Problems,
+) -> syn::Result<Option<Network>> {
+    let (on, [ip, mac]) = string_and_keys(key, name, value, IN_NETWORK, ("name", "a network"), problems)?;
+    if let (Place::Test, Some(address)) = (place, ip.as_ref().or(mac.as_ref())) {
+        let message = "a network of the test has no address of a machine: write it into `#[node(network(..))]`";
+        problems.at(address.span(), message);
+    }
+    let ip = ip.and_then(|ip| problems.take(parse(&ip, addresses::ip)));
+    let mac = mac.and_then(|mac| problems.take(parse(&mac, addresses::mac)));
+    Ok(on.map(|name| Network { name, ip, mac }))
+}
+
+/// What stands in `key("..", a = "..", b = "..")`, of which only the first is needed. What is `first` called, and the whole?
+fn string_and_keys<const N: usize>(
+    key: &Key,
+    name: &Ident,
+    value: Value,
+    valid: &[(&str, &str)],
+    (first_is, whole): (&str, &str),
+    problems: &mut Problems,
+) -> syn::Result<(Option<LitStr>, [Option<LitStr>; N])> {
+    let group = parenthesised(key, name, value, &format!("a {first_is}"))?;
     let mut parts = split(group.stream(), problems).into_iter();
     let first = parts.next().unwrap_or_default();
     let span = span_of(&first, group.span());
-    let dir = syn::parse2::<LitStr>(first).map_err(|_| {
-        syn::Error::new(span, format!("the first value of `{}` is its directory: write `{}`", key.name, key.example))
+    let first = syn::parse2::<LitStr>(first).map_err(|_| {
+        syn::Error::new(span, format!("the first value of `{}` is its {first_is}: write `{}`", key.name, key.example))
     });
-    let dir = problems.take(dir);
+    let first = problems.take(first);
 
-    let (mut at, mut label) = (None, None);
+    let mut values = [const { None }; N];
     for part in parts {
         let Some(Entry { name, value }) = problems.take(syn::parse2::<Entry>(part)) else {
             continue;
         };
         let written = name.to_string();
-        let slot = match written.as_str() {
-            "at" => &mut at,
-            "label" => &mut label,
-            _ => {
-                let valid: Vec<&str> = IN_FIXTURE.iter().map(|(key, _)| *key).collect();
-                problems.at(name.span(), keys::unknown(&written, "a fixture", &valid));
-                continue;
-            }
+        let slot = valid.iter().position(|(key, _)| *key == written).and_then(|place| values.get_mut(place));
+        let Some(slot) = slot else {
+            let valid: Vec<&str> = valid.iter().map(|(key, _)| *key).collect();
+            problems.at(name.span(), keys::unknown(&written, whole, &valid));
+            continue;
         };
         if slot.is_some() {
-            problems.at(name.span(), format!("duplicate key `{written}`: a fixture takes it once"));
+            problems.at(name.span(), format!("duplicate key `{written}`: {whole} takes it once"));
         }
         let value = match value {
             Value::Assigned(tokens) => {
@@ -267,8 +308,5 @@ fn fixture(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> sy
             Err(span) => problems.at(span, format!("`{written}` takes a string: write `{written} = \"..\"`")),
         }
     }
-    if let Some(at) = at.as_ref().filter(|at| !at.value().starts_with('/')) {
-        problems.at(at.span(), "a fixture is mounted at an absolute path of the guest: write `at = \"/srv\"`");
-    }
-    Ok(dir.map(|dir| Fixture { dir, at, label }))
+    Ok((first, values))
 }

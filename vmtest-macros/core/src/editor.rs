@@ -9,7 +9,7 @@ use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::quote;
 use syn::{FnArg, Meta, Signature};
 
-use crate::attribute::{IN_BUDGET, IN_FIXTURE};
+use crate::attribute::{IN_BUDGET, IN_FIXTURE, IN_NETWORK};
 use crate::grammar::split;
 use crate::keys::{KEYS, Place};
 use crate::problems::Problems;
@@ -33,6 +33,7 @@ pub(crate) fn hints(args: &TokenStream, sig: &Signature) -> TokenStream {
     let mut node = Keys::at("node", Place::Node);
     let mut nested = [
         Keys { place: "fixture", valid: IN_FIXTURE.to_vec(), written: None },
+        Keys { place: "network", valid: IN_NETWORK.to_vec(), written: None },
         Keys { place: "budget", valid: IN_BUDGET.to_vec(), written: None },
     ];
 

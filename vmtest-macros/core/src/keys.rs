@@ -42,6 +42,8 @@ pub(crate) enum Form {
     Mac(fn([u8; 6]) -> Setting),
     /// `fixture("dir", at = "..", label = "..")`, any number of times.
     Fixture,
+    /// `network("name", ip = "..", mac = "..")`, any number of times.
+    Network,
     /// `allow("..", "..")`: strings in parentheses, each the first of one of these pairs; the second is the variant of
     /// `vmtest::__private::Allow`.
     Allow(&'static [(&'static str, &'static str)]),
@@ -84,6 +86,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "rate", places: ANYWHERE, form: Form::Rate(Setting::Rate), example: r#"rate = "10Mbit""# },
     Key { name: "ip", places: NODE, form: Form::Ip(Setting::Ip), example: r#"ip = "10.77.0.50""# },
     Key { name: "mac", places: NODE, form: Form::Mac(Setting::Mac), example: r#"mac = "52:54:00:00:00:50""# },
+    Key { name: "network", places: ANYWHERE, form: Form::Network, example: r#"network("front")"# },
     Key { name: "nodes", places: TEST, form: Form::Count(Setting::Nodes), example: "nodes = 3" },
     Key { name: "mtu", places: TEST, form: Form::Count(Setting::Mtu), example: "mtu = 1400" },
     Key { name: "timeout", places: TEST, form: Form::Duration(Setting::Timeout), example: r#"timeout = "3m""# },
@@ -100,7 +103,7 @@ impl Key {
 
     /// Whether it may be given more than once in the same place.
     pub(crate) fn is_repeatable(&self) -> bool {
-        matches!(self.form, Form::Fixture)
+        matches!(self.form, Form::Fixture | Form::Network)
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) enum Setting {
     /// In bytes.
     Disk(u64),
     Fixture(Fixture),
+    Network(Network),
     /// In bits a second.
     Rate(u64),
     Ip([u8; 4]),
@@ -49,6 +50,15 @@ pub(crate) struct Fixture {
     pub(crate) label: Option<LitStr>,
 }
 
+/// A network of the cluster on which a node has an interface.
+pub(crate) struct Network {
+    pub(crate) name: LitStr,
+    /// The node's address there.
+    pub(crate) ip: Option<[u8; 4]>,
+    /// The node's hardware address there.
+    pub(crate) mac: Option<[u8; 6]>,
+}
+
 impl Setting {
     /// The expression that makes this setting, below the crate at `krate`.
     pub(crate) fn to_tokens(&self, krate: &Path) -> TokenStream {
@@ -61,6 +71,10 @@ impl Setting {
                 let Fixture { dir, at, label } = fixture;
                 let (at, label) = (option(at.as_ref()), option(label.as_ref()));
                 quote!(Fixture { dir: #dir, at: #at, label: #label })
+            }
+            Self::Network(Network { name, ip, mac }) => {
+                let (ip, mac) = (option(bytes(ip.as_ref()).as_ref()), option(bytes(mac.as_ref()).as_ref()));
+                quote!(Network { name: #name, ip: #ip, mac: #mac })
             }
             Self::Rate(bits) => quote!(Rate(#bits)),
             Self::Ip(octets) => quote!(Ip([#(#octets),*])),
@@ -79,6 +93,10 @@ impl Setting {
         };
         quote!(#krate::__private::Setting::#variant)
     }
+}
+
+fn bytes<const N: usize>(address: Option<&[u8; N]>) -> Option<TokenStream> {
+    address.map(|bytes| quote!([#(#bytes),*]))
 }
 
 fn option(value: Option<&impl ToTokens>) -> TokenStream {

@@ -52,7 +52,7 @@ async fn rungs(run: &Run, member: &Member) -> Result<(), Error> {
     reached(Rung::ApiAnswers);
     member.console.spoke().await;
     reached(Rung::KernelSpeaks);
-    network_answers(SocketAddr::new(IpAddr::V4(member.plan.ip), SSH_PORT)).await;
+    network_answers(SocketAddr::new(IpAddr::V4(member.plan.first_interface().ip), SSH_PORT)).await;
     reached(Rung::NetworkAnswers);
     while !timeout(BANNER_WITHIN, member.ssh.banner()).await.is_ok_and(|banner| banner.is_ok()) {
         // A refused connect says nothing about when the server will listen, so there is no event to wait for.

@@ -10,12 +10,13 @@ use super::{
     boot::boot_in_time,
     member::Member,
     power::{Action, State},
-    provision::add_port,
+    provision::add_ports,
     run::Run,
 };
 use crate::{
     error::{Error, Kind, Phase},
     evidence::{Event, ShownWait},
+    plan::{NodePlan, hosts},
     spec::{NodeSpec, Resources},
 };
 
@@ -100,9 +101,10 @@ impl Cluster {
                     links.remove(link).await?;
                 }
             }
-            let ip = member.plan.ip;
-            // Another may have this address next, with another hardware address.
-            tell_all(&run, &format!("sed -i '/^{ip} /d' /etc/hosts; ip neigh flush to {ip}")).await;
+            // Another may have these addresses next, with other hardware addresses.
+            let forget = |ip| format!("sed -i '/^{ip} /d' /etc/hosts; ip neigh flush to {ip}");
+            let script: Vec<_> = member.plan.interfaces.iter().map(|interface| forget(interface.ip)).collect();
+            tell_all(&run, |_| script.join("\n")).await;
             Ok(())
         });
         removal.await
@@ -146,23 +148,26 @@ async fn lease(run: &Run, cost: Resources) -> Result<(), Error> {
 
 async fn join(run: &Arc<Run>, members: &[Arc<Member>]) -> Result<(), Error> {
     for member in members {
-        add_port(run, member).await?;
+        add_ports(run, member).await?;
     }
-    let line = |member: &Arc<Member>| format!("echo {} {} >>/etc/hosts", member.plan.ip, member.plan.name);
-    let lines = members.iter().map(line).collect::<Vec<_>>().join("\n");
-    tell_all(run, &lines).await;
+    let joined: Vec<_> = members.iter().map(|member| member.plan.clone()).collect();
+    let line = |(ip, names): (String, String)| format!("echo {ip} {names} >>/etc/hosts\n");
+    tell_all(run, |viewer| hosts(viewer, &joined).into_iter().map(line).collect()).await;
     try_join_all(members.iter().map(|member| boot_in_time(run, member))).await.map(drop)
 }
 
-/// Has all machines that run carry this out; the others are told everything when they start.
-async fn tell_all(run: &Run, script: &str) {
+/// Has all machines that run carry out a script; the others are told everything when they start.
+async fn tell_all(run: &Run, script: impl Fn(&NodePlan) -> String) {
     let members = run.members();
     let running = members.iter().filter(|member| member.state() == State::Running);
-    join_all(running.map(|member| async move {
-        let told = async { member.ssh.exec(script.as_bytes().to_vec()).await?.ended().await };
-        // One that is about to go off will be told when it starts.
-        if !matches!(timeout(TOLD_WITHIN, member.while_alive(told)).await, Ok(Ok(_))) {
-            tracing::warn!("{} could not be told of a change of names", member.plan.name);
+    join_all(running.map(|member| {
+        let script = script(&member.plan).into_bytes();
+        async move {
+            let told = async { member.ssh.exec(script).await?.ended().await };
+            // One that is about to go off will be told when it starts.
+            if !matches!(timeout(TOLD_WITHIN, member.while_alive(told)).await, Ok(Ok(_))) {
+                tracing::warn!("{} could not be told of a change of names", member.plan.name);
+            }
         }
     }))
     .await;

@@ -43,29 +43,34 @@ async fn make_network(run: &Run, members: &[Arc<Member>]) -> Result<(), Error> {
     let before = links.names().await?.into_iter().map(|(_, name)| name).collect();
     // Another provisioning of the same run would have found the same.
     _ = run.links_before.set(before);
-    let bridge = run.journal.intent(Effect::Link { name: run.plan.network.bridge.clone() })?;
-    links.add_bridge(&run.plan.network).await?;
-    run.journal.done(bridge, None)?;
+    for network in &run.plan.networks {
+        let bridge = run.journal.intent(Effect::Link { name: network.bridge.clone() })?;
+        links.add_bridge(network).await?;
+        run.journal.done(bridge, None)?;
+    }
     for member in members {
-        add_port(run, member).await?;
+        add_ports(run, member).await?;
     }
     Ok(())
 }
 
-/// Makes the port of the bridge on which the machine will be.
-pub(super) async fn add_port(run: &Run, member: &Member) -> Result<(), Error> {
+/// Makes the ports of the bridges on which the machine will be.
+pub(super) async fn add_ports(run: &Run, member: &Member) -> Result<(), Error> {
     let links = run.links.get_or_try_init(Links::open)?;
-    if let Some(rate) = &member.plan.rate {
-        let ifb = run.journal.intent(Effect::Link { name: rate.ifb.clone() })?;
-        links.add_ifb(&run.plan.network, rate).await?;
-        run.journal.done(ifb, None)?;
+    for (network, interface) in member.plan.places(&run.plan.networks) {
+        if let Some(rate) = &interface.rate {
+            let ifb = run.journal.intent(Effect::Link { name: rate.ifb.clone() })?;
+            links.add_ifb(network, rate).await?;
+            run.journal.done(ifb, None)?;
+        }
+        let tap = run.journal.intent(Effect::Link { name: interface.tap.clone() })?;
+        if run.hypervisor.port() == Port::Tap {
+            links.add_tap(network, interface).await?;
+        }
+        links.add_neighbour(network, interface).await?;
+        run.journal.done(tap, None)?;
     }
-    let tap = run.journal.intent(Effect::Link { name: member.plan.tap.clone() })?;
-    if run.hypervisor.port() == Port::Tap {
-        links.add_tap(&run.plan.network, &member.plan).await?;
-    }
-    links.add_neighbour(&run.plan.network, &member.plan).await?;
-    run.journal.done(tap, None)
+    Ok(())
 }
 
 fn not_ready(run: &Run, members: &[Arc<Member>]) -> Error {

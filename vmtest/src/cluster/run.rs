@@ -91,14 +91,14 @@ impl Run {
         self.members.borrow().clone()
     }
 
-    /// Addresses and names of the machines of now.
-    pub(crate) fn hosts(&self) -> Vec<(String, String)> {
-        self.members().iter().map(|member| (member.plan.ip.to_string(), member.plan.name.clone())).collect()
+    /// What was planned for the machines of now.
+    pub(crate) fn nodes(&self) -> Vec<NodePlan> {
+        self.members().iter().map(|member| member.plan.clone()).collect()
     }
 
     /// A machine that is planned and not yet made.
     pub(crate) fn new_member(&self, plan: NodePlan, base_initramfs: PathBuf) -> Arc<Member> {
-        let address = (plan.ip, SSH_PORT).into();
+        let address = (plan.first_interface().ip, SSH_PORT).into();
         let ssh = Ssh::new(address, "root", self.keys.clone(), self.engine.clone());
         let dir = self.dir.path().join(&plan.name);
         Arc::new(Member::new(plan, base_initramfs, dir, ssh, self.started, self.tasks.clone()))
@@ -110,8 +110,8 @@ impl Run {
     /// When there is no network yet.
     pub(crate) fn site<'a>(&'a self, member: &'a Member) -> Result<Site<'a>, Error> {
         let links = self.links.get_or_try_init(Links::open)?;
-        let (node, network) = (&member.plan, &self.plan.network);
-        Ok(Site { node, network, dir: &member.dir, keeper: &self.keeper, links })
+        let (node, networks) = (&member.plan, &self.plan.networks[..]);
+        Ok(Site { node, networks, dir: &member.dir, keeper: &self.keeper, links })
     }
 
     /// These machines belong to the cluster from now on.

@@ -77,7 +77,8 @@ async fn leaked_links(run: &Run) -> Vec<String> {
     };
     let members = run.members();
     let ours = |name: &str| {
-        name == run.plan.network.bridge || members.iter().any(|member| member.plan.links().any(|link| link == name))
+        run.plan.networks.iter().any(|network| name == network.bridge)
+            || members.iter().any(|member| member.plan.links().any(|link| link == name))
     };
     let leaked = names.filter(|name| !before.contains(name));
     leaked.map(|name| format!("link `{name}`{}", if ours(&name) { "" } else { OF_NOBODY })).collect()

@@ -3,20 +3,22 @@
 use vmtest_images::{GuestConfig, HostKey, Interface, Mount};
 
 use super::ssh::Keys;
-use crate::plan::{NetworkPlan, NodePlan};
+use crate::plan::{InterfacePlan, NetworkPlan, NodePlan, hosts};
 
-/// The facts of this node, in a cluster whose machines have these addresses and names.
-pub(crate) fn config(node: &NodePlan, network: &NetworkPlan, hosts: &[(String, String)], keys: &Keys) -> GuestConfig {
+/// The facts of this node, in a cluster of these networks and machines.
+pub(crate) fn config(node: &NodePlan, networks: &[NetworkPlan], all: &[NodePlan], keys: &Keys) -> GuestConfig {
+    let interface = |(number, (network, interface)): (usize, (&NetworkPlan, &InterfacePlan))| Interface {
+        mac: interface.mac.clone(),
+        address: format!("{}/{}", interface.ip, network.prefix),
+        // Of two ways to everywhere else the kernel would take one without a word.
+        gateway: (number == 0).then(|| network.gateway.to_string()),
+        mtu: network.mtu,
+        address6: Some(format!("{}/{}", interface.ip6, network.prefix6)),
+    };
     GuestConfig {
         hostname: node.name.clone(),
-        interfaces: vec![Interface {
-            mac: node.mac.clone(),
-            address: format!("{}/{}", node.ip, network.prefix),
-            gateway: Some(network.gateway.to_string()),
-            mtu: network.mtu,
-            address6: Some(format!("{}/{}", node.ip6, network.prefix6)),
-        }],
-        hosts: hosts.to_vec(),
+        interfaces: node.places(networks).enumerate().map(interface).collect(),
+        hosts: hosts(node, all),
         authorized_key: keys.authorized_key(),
         host_key: HostKey { private: keys.host_seed(), public: keys.host_public() },
         mounts: node

@@ -63,7 +63,14 @@ impl ClusterBuilder {
         self
     }
 
-    /// The largest packet in bytes, from 1280 to 65521, for bridge, ports and machines alike; 1500 by default.
+    /// Makes a network of this name although no machine is on it yet; may be called again. Those of the machines that are
+    /// added here are made without it.
+    pub fn network(mut self, name: impl Into<String>) -> Self {
+        self.spec.networks.push(name.into());
+        self
+    }
+
+    /// The largest packet in bytes, from 1280 to 65521, for bridges, ports and machines alike; 1500 by default.
     pub fn mtu(mut self, bytes: u32) -> Self {
         self.spec.mtu = Some(bytes);
         self

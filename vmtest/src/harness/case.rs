@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cluster::Cluster,
     failure::Failure,
-    spec::{Allow, Budget, ClusterSpec, FixtureSpec, NodeSettings, NodeSpec},
+    spec::{Allow, Budget, ClusterSpec, FixtureSpec, NetworkSpec, NodeSettings, NodeSpec},
 };
 
 /// One test: the constant that `#[vm_test]` emits.
@@ -58,6 +58,15 @@ pub enum Setting {
         at: Option<&'static str>,
         /// The disk's label.
         label: Option<&'static str>,
+    },
+    /// `network("name", ip = "..", mac = "..")`
+    Network {
+        /// Its name.
+        name: &'static str,
+        /// The node's address there.
+        ip: Option<[u8; 4]>,
+        /// The node's hardware address there.
+        mac: Option<[u8; 6]>,
     },
     /// `rate = ".."`, in bits a second.
     Rate(u64),
@@ -129,6 +138,7 @@ impl TestCase {
         apply_node_settings(self.options, &mut spec.defaults);
         for option in self.options {
             match *option {
+                Setting::Network { name, .. } => spec.networks.push(name.to_owned()),
                 Setting::Mtu(bytes) => spec.mtu = Some(bytes),
                 Setting::Timeout(ms) => spec.timeout = Some(Duration::from_millis(ms)),
                 Setting::Backend(names) => spec.backends.extend(names.split(',').map(|name| name.trim().to_owned())),
@@ -151,10 +161,18 @@ pub(super) fn apply_to_node(settings: &[Setting], to: &mut NodeSpec) {
     for setting in settings {
         match *setting {
             Setting::Ip(octets) => to.ip = Some(octets.into()),
-            Setting::Mac(bytes) => to.mac = Some(bytes.map(|byte| format!("{byte:02x}")).join(":")),
+            Setting::Mac(bytes) => to.mac = Some(written(bytes)),
+            Setting::Network { name, ip, mac } => {
+                let network = NetworkSpec { name: name.to_owned(), ip: ip.map(Into::into), mac: mac.map(written) };
+                to.networks.push(network);
+            }
             _ => {}
         }
     }
+}
+
+fn written(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
@@ -173,6 +191,7 @@ fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
             }
             Setting::Ip(_)
             | Setting::Mac(_)
+            | Setting::Network { .. }
             | Setting::Timeout(_)
             | Setting::Backend(_)
             | Setting::Nodes(_)

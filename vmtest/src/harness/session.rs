@@ -43,7 +43,7 @@ use crate::{
     guest::{scale_timeouts, ssh::Keys},
     host::{Claim, HostBudget, Journal, Keeper, Ledger, LockedDir, Panics, Place, Request},
     net::enter_new_namespace,
-    plan::{self, BudgetFacts},
+    plan::{self, BudgetFacts, NetworkPlan},
     spec::{Allow, ClusterSpec},
 };
 
@@ -303,7 +303,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     let run = Run {
         members: watch::Sender::default(),
         keys,
-        planner: planner(spec, settings, budget.facts(), observer.clone(), disks),
+        planner: planner(spec, plan.networks.clone(), settings, budget.facts(), observer.clone(), disks),
         claim,
         tasks: Arc::new(Tasks::new(engine.handle().clone())),
         joining: tokio::sync::Mutex::default(),
@@ -383,6 +383,7 @@ fn waiting(run: &Run) -> String {
 /// Plans machines that join the test's own later, with its defaults. As long as it lives, so do the run's fixture disks.
 fn planner(
     spec: ClusterSpec,
+    networks: Vec<NetworkPlan>,
     settings: &'static Settings,
     budget: BudgetFacts,
     observer: Option<Observer>,
@@ -393,6 +394,6 @@ fn planner(
         let spec = ClusterSpec { nodes: nodes.to_vec(), ..spec.clone() };
         let Gathered { facts, disks, .. } = gather(&spec, settings, budget.clone(), observer.as_ref());
         held.lock().unwrap_or_else(PoisonError::into_inner).extend(disks);
-        plan::plan_more(&spec, &facts, others, first)
+        plan::plan_more(&spec, &facts, &networks, others, first)
     })
 }

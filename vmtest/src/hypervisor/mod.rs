@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Kind},
     host::{Ended, Keeper, ProcessId},
     net::Links,
-    plan::{Capabilities, NetworkPlan, NodePlan},
+    plan::{Capabilities, InterfacePlan, NetworkPlan, NodePlan},
 };
 
 /// The names that `VMTEST_BACKEND` and `backend = ".."` take, beside `auto`.
@@ -78,12 +78,20 @@ pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Site<'a> {
     pub(crate) node: &'a NodePlan,
-    pub(crate) network: &'a NetworkPlan,
+    /// The cluster's networks.
+    pub(crate) networks: &'a [NetworkPlan],
     /// The node's folder.
     pub(crate) dir: &'a Path,
     pub(crate) keeper: &'a Keeper,
     /// The links of the cluster's network namespace.
     pub(crate) links: &'a Links,
+}
+
+impl<'a> Site<'a> {
+    /// The machine's interfaces with their networks.
+    fn places(&self) -> impl Iterator<Item = (&'a NetworkPlan, &'a InterfacePlan)> {
+        self.node.places(self.networks)
+    }
 }
 
 /// What a machine is plugged into on the bridge.

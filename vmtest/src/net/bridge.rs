@@ -20,7 +20,7 @@ use rtnetlink::{
 
 use crate::{
     error::{Error, Kind},
-    plan::{DEFAULT_MTU, NetworkPlan, NodePlan},
+    plan::{DEFAULT_MTU, InterfacePlan, NetworkPlan},
     sys::make_persistent_tap,
 };
 
@@ -77,30 +77,36 @@ impl Links {
         self.netlink.address().add(index, address, network.prefix6).execute().await.map_err(|e| failed(what(), e))
     }
 
-    /// Makes the node's tap and puts it on the bridge.
-    pub(crate) async fn add_tap(&self, network: &NetworkPlan, node: &NodePlan) -> Result<(), Error> {
-        let what = || format!("make the tap `{}`", node.tap);
+    /// Makes the interface's tap and puts it on the bridge.
+    pub(crate) async fn add_tap(&self, network: &NetworkPlan, interface: &InterfacePlan) -> Result<(), Error> {
+        let what = || format!("make the tap `{}`", interface.tap);
         // Two ioctls, in the network namespace of the engine's threads; on another thread a teardown could not stop it.
         let device = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
-        device.and_then(|device| make_persistent_tap(&device, &node.tap)).map_err(|e| failed(what(), e))?;
-        let (bridge, tap) = (self.index(&network.bridge).await?, self.index(&node.tap).await?);
+        device.and_then(|device| make_persistent_tap(&device, &interface.tap)).map_err(|e| failed(what(), e))?;
+        let (bridge, tap) = (self.index(&network.bridge).await?, self.index(&interface.tap).await?);
         let group = LinkAttribute::Group(GROUP);
         let port = LinkUnspec::new_with_index(tap).mtu(network.mtu).controller(bridge);
         let port = port.append_extra_attribute(group).up().build();
         self.netlink.link().set(port).execute().await.map_err(|e| failed(what(), e))?;
-        self.limit_port(node).await
+        self.limit_port(interface).await
     }
 
-    /// Makes a pair of interfaces: one on the bridge under the name of the node's tap, the other, `eth0` with the node's
-    /// hardware address, in the network namespace of this process, with which both go.
-    pub(crate) async fn add_veth(&self, network: &NetworkPlan, node: &NodePlan, pid: i32) -> Result<(), Error> {
+    /// Makes a pair of interfaces: one on the bridge under the name of the interface's tap, the other, with this name and the
+    /// planned hardware address, in the network namespace of this process, with which both go.
+    pub(crate) async fn add_veth(
+        &self,
+        network: &NetworkPlan,
+        interface: &InterfacePlan,
+        pid: i32,
+        name: &str,
+    ) -> Result<(), Error> {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
-            .name("eth0")
-            .address(parse_mac(&node.mac)?)
+            .name(name)
+            .address(parse_mac(&interface.mac)?)
             .setns_by_pid(pid.cast_unsigned())
             .build();
         let port = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
-            .name(&node.tap)
+            .name(&interface.tap)
             .mtu(network.mtu)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .controller(self.index(&network.bridge).await?)
@@ -108,8 +114,8 @@ impl Links {
             .up()
             .build();
         let added = self.netlink.link().add(port).execute().await;
-        added.map_err(|e| failed(format!("make the interfaces `{}`", node.tap), e))?;
-        self.limit_port(node).await
+        added.map_err(|e| failed(format!("make the interfaces `{}`", interface.tap), e))?;
+        self.limit_port(interface).await
     }
 
     /// Gives the bridge the address of a machine that is a part of this process. An address that it has is no error.
@@ -139,18 +145,18 @@ impl Links {
         set.map_err(|e| failed(format!("switch `{name}` {}", if up { "on" } else { "off" }), e))
     }
 
-    /// Tells the host where the node's address is.
+    /// Tells the host where the interface's addresses are.
     ///
     /// With a permanent neighbour entry the host's first packet reaches the guest as soon as it listens; without one,
     /// ARP backs off for more than a second.
-    pub(crate) async fn add_neighbour(&self, network: &NetworkPlan, node: &NodePlan) -> Result<(), Error> {
+    pub(crate) async fn add_neighbour(&self, network: &NetworkPlan, interface: &InterfacePlan) -> Result<(), Error> {
         let bridge = self.index(&network.bridge).await?;
-        let mac = parse_mac(&node.mac)?;
-        let second = has_ipv6(&network.bridge).then_some(IpAddr::V6(node.ip6));
-        for address in [IpAddr::V4(node.ip)].into_iter().chain(second) {
+        let mac = parse_mac(&interface.mac)?;
+        let second = has_ipv6(&network.bridge).then_some(IpAddr::V6(interface.ip6));
+        for address in [IpAddr::V4(interface.ip)].into_iter().chain(second) {
             // In place of that of a machine that has left.
             let neighbour = self.netlink.neighbours().add(bridge, address).link_layer_address(&mac).replace();
-            neighbour.execute().await.map_err(|e| failed(format!("enter `{}` as a neighbour", node.name), e))?;
+            neighbour.execute().await.map_err(|e| failed(format!("enter {address} as a neighbour"), e))?;
         }
         Ok(())
     }

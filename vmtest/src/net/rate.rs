@@ -15,7 +15,7 @@ use rtnetlink::{
 use super::bridge::{GROUP, Links, failed};
 use crate::{
     error::{Error, Kind},
-    plan::{NetworkPlan, NodePlan, RatePlan},
+    plan::{InterfacePlan, NetworkPlan, RatePlan},
 };
 
 /// `TCA_TBF_PARMS`, `TCA_TBF_RATE64` and `TCA_TBF_BURST` of `linux/pkt_sched.h`.
@@ -44,15 +44,15 @@ impl Links {
         self.limit_what_leaves(&rate.ifb, rate).await
     }
 
-    /// Limits what passes the node's port in both directions, if that is planned: what leaves it towards the machine by a
+    /// Limits what passes the interface's port in both directions, if that is planned: what leaves it towards the machine by a
     /// queue of its own, what comes from the machine by that of the `ifb`, from which the kernel takes it back to where
     /// it came from.
     ///
     /// # Errors
     /// [`Kind::Missing`] where the kernel lacks a part of it.
-    pub(super) async fn limit_port(&self, node: &NodePlan) -> Result<(), Error> {
-        let Some(rate) = &node.rate else { return Ok(()) };
-        let port = &node.tap;
+    pub(super) async fn limit_port(&self, interface: &InterfacePlan) -> Result<(), Error> {
+        let Some(rate) = &interface.rate else { return Ok(()) };
+        let port = &interface.tap;
         self.limit_what_leaves(port, rate).await?;
         let (index, ifb) = (signed(self.index(port).await?)?, self.index(&rate.ifb).await?);
         let ingress = self.netlink.qdisc().replace(index).ingress().execute().await;

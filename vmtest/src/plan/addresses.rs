@@ -4,84 +4,157 @@ use std::net::Ipv4Addr;
 
 use super::{
     NetworkPlan, NodePlan,
-    network::{macs, node_ip, node_ips},
+    network::{DEFAULT_NETWORK, macs},
     problems::Problems,
 };
 use crate::spec::NodeSpec;
 
 /// The bit of the first byte that makes a hardware address one of a group.
 const MULTICAST: u8 = 1;
+/// A PCI bus has room for so many beside the most disks that a machine can have.
+const MAX_INTERFACES: usize = 4;
 
-/// What one machine is reached by.
+/// What one machine is reached by on one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Addresses {
+pub(super) struct Addresses<'a> {
+    pub(super) network: &'a NetworkPlan,
     pub(super) ip: Ipv4Addr,
     pub(super) mac: String,
 }
 
-/// Gives each of these nodes its addresses, beside those that have been there; the first of them has this position.
+/// Gives each of these nodes its addresses on each of its networks, beside those that have been there; the first of them
+/// has this position.
 ///
 /// What a node asks for comes first. Every other has the address of its position, so that nobody is moved by what others
 /// ask for, unless that very address is taken: then the first that is free. `None` for a node only where that is a
 /// problem, which is named, and for more nodes than there are addresses.
-pub(super) fn assign(
+pub(super) fn assign<'a>(
     nodes: &[NodeSpec],
     others: &[NodePlan],
     first: usize,
-    network: &NetworkPlan,
+    networks: &'a [NetworkPlan],
     problems: &mut Problems,
-) -> Vec<Option<Addresses>> {
-    let mut ips = Taken::new([(network.gateway, "the gateway".to_owned())]);
-    let mut macs_taken = Taken::new([(network.mac.clone(), "the bridge".to_owned())]);
-    for other in others {
-        ips.take(other.ip, &other.name);
-        macs_taken.take(other.mac.clone(), &other.name);
+) -> Vec<Option<Vec<Addresses<'a>>>> {
+    let mut ips: Vec<_> =
+        networks.iter().map(|network| Taken::new([(network.gateway, "the gateway".to_owned())])).collect();
+    let bridges = networks.iter().map(|network| (network.mac.clone(), "the bridge".to_owned()));
+    let mut macs_taken = Taken::new(bridges.collect::<Vec<_>>());
+    for (other, interface) in others.iter().flat_map(|node| node.interfaces.iter().map(move |i| (node, i))) {
+        if let Some(at) = networks.iter().position(|network| network.name == interface.network) {
+            ips[at].take(interface.ip, &other.name);
+        }
+        macs_taken.take(interface.mac.clone(), &other.name);
     }
 
-    let asked: Vec<_> = nodes.iter().map(|node| asked(node, network, &mut ips, &mut macs_taken, problems)).collect();
-    let mut planned: Vec<Option<Ipv4Addr>> = (first..)
-        .zip(nodes)
+    let wanted: Vec<Wanted<'_>> =
+        (first..).zip(nodes).flat_map(|(index, node)| wanted(index, node, networks, problems)).collect();
+    let asked: Vec<_> = wanted
+        .iter()
+        .map(|wanted| wanted.asked(&networks[wanted.network], &mut ips[wanted.network], &mut macs_taken, problems))
+        .collect();
+    let mut planned: Vec<Option<Ipv4Addr>> = wanted
+        .iter()
         .zip(&asked)
-        .map(|((index, node), (ip, _))| match node.ip {
+        .map(|(wanted, (ip, _))| match wanted.ip {
             Some(_) => *ip,
-            None => node_ip(index).filter(|&ip| ips.take_if_free(ip, &node.name)),
+            None => networks[wanted.network]
+                .node_ip(wanted.index)
+                .filter(|&ip| ips[wanted.network].take_if_free(ip, wanted.node)),
         })
         .collect();
-    for (node, ip) in nodes.iter().zip(&mut planned).filter(|(node, ip)| node.ip.is_none() && ip.is_none()) {
-        *ip = node_ips().find(|&ip| ips.take_if_free(ip, &node.name));
+    for (wanted, ip) in wanted.iter().zip(&mut planned).filter(|(wanted, ip)| wanted.ip.is_none() && ip.is_none()) {
+        let (network, ips) = (&networks[wanted.network], &mut ips[wanted.network]);
+        *ip = network.node_ips().find(|&ip| ips.take_if_free(ip, wanted.node));
     }
-    let nodes = nodes.iter().zip(asked).zip(planned);
-    nodes
-        .map(|((node, (_, asked)), ip)| {
-            let ip = ip?;
-            let mac = match node.mac {
-                Some(_) => asked,
-                None => macs(ip).find(|mac| macs_taken.take_if_free(mac.clone(), &node.name)),
-            };
-            Some(Addresses { ip, mac: mac? })
-        })
-        .collect()
+    let mut addresses: Vec<Option<Vec<Addresses<'a>>>> = nodes.iter().map(|_| Some(Vec::new())).collect();
+    for ((wanted, (_, mac)), ip) in wanted.iter().zip(asked).zip(planned) {
+        let mac = match (wanted.mac, ip) {
+            (None, Some(ip)) => macs(ip).find(|mac| macs_taken.take_if_free(mac.clone(), wanted.node)),
+            _ => mac,
+        };
+        let network = &networks[wanted.network];
+        let of_node = &mut addresses[wanted.index - first];
+        match (ip, mac, of_node.as_mut()) {
+            (Some(ip), Some(mac), Some(all)) => all.push(Addresses { network, ip, mac }),
+            _ => *of_node = None,
+        }
+    }
+    addresses.into_iter().map(|all| all.filter(|all| !all.is_empty())).collect()
 }
 
-/// What this node asks for and can have.
-fn asked(
-    node: &NodeSpec,
-    network: &NetworkPlan,
-    ips: &mut Taken<Ipv4Addr>,
-    macs: &mut Taken<String>,
-    problems: &mut Problems,
-) -> (Option<Ipv4Addr>, Option<String>) {
+/// One interface, as asked.
+struct Wanted<'a> {
+    /// The node's position.
+    index: usize,
+    /// The node's name.
+    node: &'a str,
+    /// The network's position.
+    network: usize,
+    ip: Option<Ipv4Addr>,
+    mac: Option<&'a str>,
+}
+
+/// The interfaces of this node that can be.
+fn wanted<'a>(index: usize, node: &'a NodeSpec, networks: &[NetworkPlan], problems: &mut Problems) -> Vec<Wanted<'a>> {
     let name = &node.name;
-    let ip = node.ip.and_then(|ip| {
-        let free = check_ip(ip, network).and_then(|()| ips.claim(ip, name));
-        free.map_err(|why| problems.spec(format!("node `{name}`: `ip` {ip} {why}: give it another"))).ok()?;
-        Some(ip)
-    });
-    let mac = node.mac.as_ref().and_then(|written| {
-        let mac = parse_mac(written).and_then(|mac| macs.claim(mac.clone(), name).map(|()| mac));
-        mac.map_err(|why| problems.spec(format!("node `{name}`: `mac` {written} {why}: give it another"))).ok()
-    });
-    (ip, mac)
+    let mut wanted: Vec<Wanted<'a>> = Vec::new();
+    let mut add = |on: &str, ip, mac| match networks.iter().position(|network| network.name == on) {
+        None => {
+            let names: Vec<_> = networks.iter().map(|network| format!("`{}`", network.name)).collect();
+            problems.spec(format!(
+                "node `{name}`: there is no network `{on}`, and networks are made with the cluster, which has {}: name it \
+                 for the test, too",
+                names.join(", ")
+            ));
+        }
+        Some(network) if wanted.iter().any(|other| other.network == network) => {
+            problems.spec(format!("node `{name}`: the network `{on}` twice: leave one of them out"));
+        }
+        Some(network) => wanted.push(Wanted { index, node: name, network, ip, mac }),
+    };
+    if node.networks.is_empty() {
+        add(DEFAULT_NETWORK, None, None);
+    }
+    for on in &node.networks {
+        add(&on.name, on.ip, on.mac.as_deref());
+    }
+    if node.networks.len() > MAX_INTERFACES {
+        problems.spec(format!("node `{name}`: {} networks, but a node takes {MAX_INTERFACES}", node.networks.len()));
+    }
+    if let Some(first) = wanted.first_mut() {
+        let twice = (node.ip.is_some() && first.ip.is_some()).then_some("ip");
+        let twice = twice.or((node.mac.is_some() && first.mac.is_some()).then_some("mac"));
+        if let Some(key) = twice {
+            let on = &networks[first.network].name;
+            problems
+                .spec(format!("node `{name}`: `{key}` for itself and for its network `{on}`: leave one of them out"));
+        }
+        (first.ip, first.mac) = (node.ip.or(first.ip), node.mac.as_deref().or(first.mac));
+    }
+    wanted
+}
+
+impl Wanted<'_> {
+    /// What it asks for and can have.
+    fn asked(
+        &self,
+        network: &NetworkPlan,
+        ips: &mut Taken<Ipv4Addr>,
+        macs: &mut Taken<String>,
+        problems: &mut Problems,
+    ) -> (Option<Ipv4Addr>, Option<String>) {
+        let name = self.node;
+        let ip = self.ip.and_then(|ip| {
+            let free = check_ip(ip, network).and_then(|()| ips.claim(ip, name));
+            free.map_err(|why| problems.spec(format!("node `{name}`: `ip` {ip} {why}: give it another"))).ok()?;
+            Some(ip)
+        });
+        let mac = self.mac.and_then(|written| {
+            let mac = parse_mac(written).and_then(|mac| macs.claim(mac.clone(), name).map(|()| mac));
+            mac.map_err(|why| problems.spec(format!("node `{name}`: `mac` {written} {why}: give it another"))).ok()
+        });
+        (ip, mac)
+    }
 }
 
 fn check_ip(ip: Ipv4Addr, network: &NetworkPlan) -> Result<(), String> {
@@ -90,7 +163,8 @@ fn check_ip(ip: Ipv4Addr, network: &NetworkPlan) -> Result<(), String> {
         _ if ip == own => Err("is that of the network itself".to_owned()),
         _ if ip == broadcast => Err("is the broadcast address of the network".to_owned()),
         _ if own < ip && ip < broadcast => Ok(()),
-        _ => Err(format!("is outside of the network {own}/{}", network.prefix)),
+        _ if network.name == DEFAULT_NETWORK => Err(format!("is outside of the network {own}/{}", network.prefix)),
+        _ => Err(format!("is outside of the network `{}`, {own}/{}", network.name, network.prefix)),
     }
 }
 
@@ -143,16 +217,20 @@ impl<T: PartialEq> Taken<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::{ClusterSpec, NetworkSpec};
 
     fn assigned(nodes: &[NodeSpec], others: &[NodePlan], first: usize) -> Result<Vec<(u8, String)>, String> {
         let mut problems = Problems::default();
-        let addresses = assign(nodes, others, first, &NetworkPlan::default(), &mut problems);
+        let spec = ClusterSpec { nodes: nodes.to_vec(), ..ClusterSpec::new("t") };
+        let networks = NetworkPlan::all(&spec, &mut problems);
+        let addresses = assign(nodes, others, first, &networks, &mut problems);
         problems.into_result("t").map_err(|e| e.to_string())?;
-        let short = |Addresses { ip, mac }: Addresses| {
-            assert_eq!(ip.octets()[..3], [10, 77, 0]);
+        let addresses = addresses.into_iter().map(|addresses| addresses.expect("every node has its own"));
+        let short = |Addresses { ip, mac, network }: Addresses<'_>| {
+            assert_eq!(ip.octets()[..3], network.gateway.octets()[..3]);
             (ip.octets()[3], mac.trim_start_matches("52:54:00:").to_owned())
         };
-        Ok(addresses.into_iter().map(|addresses| short(addresses.expect("every node has its own"))).collect())
+        Ok(addresses.flatten().map(short).collect())
     }
 
     fn node(name: &str) -> NodeSpec {
@@ -217,5 +295,42 @@ mod tests {
               - node `bridge`: `mac` 52:54:00:4D:00:01 is that of the bridge: give it another
               - node `typo`: `mac` 52:54:00 is no hardware address: give it another"#]]
         .assert_eq(&said);
+    }
+
+    #[test]
+    fn each_network_has_its_own_addresses() {
+        let router = node("router").network("front").network(NetworkSpec::new("back").ip([10, 77, 2, 254]));
+        let nodes =
+            [node("client").network("front").ip([10, 77, 1, 50]), router, node("db").network("back"), node("x")];
+        let own = |octet, mac: &str| (octet, mac.to_owned());
+        let expected =
+            [own(50, "4d:01:32"), own(12, "4d:01:0c"), own(254, "4d:02:fe"), own(13, "4d:02:0d"), own(14, "4d:00:0e")];
+        assert_eq!(assigned(&nodes, &[], 0).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_network_that_cannot_be_is_said() {
+        let there = [node("a").network("front")];
+        let networks =
+            NetworkPlan::all(&ClusterSpec { nodes: there.to_vec(), ..ClusterSpec::new("t") }, &mut Problems::default());
+        let nodes = [
+            node("elsewhere").network("back"),
+            node("twice").network("front").network("front"),
+            node("outside").network(NetworkSpec::new("front").ip(ip(9))),
+            node("both").network(NetworkSpec::new("front").ip([10, 77, 1, 9])).ip([10, 77, 1, 10]),
+        ];
+        let mut problems = Problems::default();
+        assign(&nodes, &[], 1, &networks, &mut problems);
+        let many = ["a", "b", "c", "d", "e"].into_iter().fold(node("many"), NodeSpec::network);
+        let spec = ClusterSpec { nodes: vec![many], ..ClusterSpec::new("t") };
+        let networks = NetworkPlan::all(&spec, &mut problems);
+        assign(&spec.nodes, &[], 0, &networks, &mut problems);
+        expect_test::expect![[r#"
+            `t` cannot run, for 5 reasons:
+              - node `elsewhere`: there is no network `back`, and networks are made with the cluster, which has `default`, `front`: name it for the test, too
+              - node `twice`: the network `front` twice: leave one of them out
+              - node `both`: `ip` for itself and for its network `front`: leave one of them out
+              - node `outside`: `ip` 10.77.0.9 is outside of the network `front`, 10.77.1.0/24: give it another
+              - node `many`: 5 networks, but a node takes 4"#]].assert_eq(&problems.into_result("t").unwrap_err().to_string());
     }
 }

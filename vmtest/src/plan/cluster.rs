@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, DiskPlan, Facts, NetworkPlan, NodePlan, RatePlan, SCRATCH,
+    Capabilities, DiskPlan, Facts, InterfacePlan, NetworkPlan, NodePlan, RatePlan, SCRATCH,
     addresses::{Addresses, assign},
     network::{MAX_NODES, ip6},
     problems::Problems,
@@ -47,8 +47,8 @@ pub struct Plan {
     pub backend: String,
     /// What its machines can do.
     pub capabilities: Capabilities,
-    /// The network they share.
-    pub network: NetworkPlan,
+    /// Its networks, the default one first.
+    pub networks: Vec<NetworkPlan>,
     /// The machines, in launch order.
     pub nodes: Vec<NodePlan>,
     /// For each node, the initramfs of its image, to which its own facts are appended.
@@ -79,8 +79,13 @@ impl Plan {
 /// the host in one message.
 pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
     let mut problems = Problems::default();
-    let network = NetworkPlan::new(spec.mtu, &mut problems);
-    let nodes = plan_nodes(spec, &network, facts, (&[], 0), &mut problems);
+    let networks = NetworkPlan::all(spec, &mut problems);
+    for network in &networks {
+        if let Err(why) = check_name(&network.name) {
+            problems.spec(format!("`{}` is no name of a network: {why}", network.name));
+        }
+    }
+    let nodes = plan_nodes(spec, &networks, facts, (&[], 0), &mut problems);
     let (nodes, base_initramfs): (Vec<_>, _) = nodes.into_iter().unzip();
     let (mut claim, mut spare) = (Resources::NONE, Resources::NONE);
     if let Ok(backend) = &facts.backend {
@@ -98,7 +103,7 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
         name: spec.name.clone(),
         backend: backend.name,
         capabilities: backend.capabilities,
-        network,
+        networks,
         nodes,
         base_initramfs,
         claim,
@@ -109,20 +114,20 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
     })
 }
 
-/// Decides the same for machines that join later: the nodes of this spec, beside those that have been there. The first
-/// of them gets this index. For each, the plan and the initramfs of its image.
+/// Decides the same for machines that join later: the nodes of this spec, on these networks and beside those that have
+/// been there. The first of them gets this index. For each, the plan and the initramfs of its image.
 ///
 /// # Errors
 /// Those of [`plan`].
 pub fn plan_more(
     spec: &ClusterSpec,
     facts: &Facts,
+    networks: &[NetworkPlan],
     others: &[NodePlan],
     first: usize,
 ) -> Result<Vec<(NodePlan, String)>, Error> {
     let mut problems = Problems::default();
-    let network = NetworkPlan::new(spec.mtu, &mut problems);
-    let nodes = plan_nodes(spec, &network, facts, (others, first), &mut problems);
+    let nodes = plan_nodes(spec, networks, facts, (others, first), &mut problems);
     if let Ok(backend) = &facts.backend {
         let all = others.iter().chain(nodes.iter().map(|(node, _)| node));
         let all = share::cost_of_all(all, &backend.capabilities);
@@ -133,7 +138,7 @@ pub fn plan_more(
 
 fn plan_nodes(
     spec: &ClusterSpec,
-    network: &NetworkPlan,
+    networks: &[NetworkPlan],
     facts: &Facts,
     (others, first): (&[NodePlan], usize),
     problems: &mut Problems,
@@ -155,38 +160,47 @@ fn plan_nodes(
             problems.missing(format!("fixture `{fixture}`: {why}"));
         }
     }
-    let addresses = assign(&spec.nodes, others, first, network, problems);
+    let addresses = assign(&spec.nodes, others, first, networks, problems);
     let nodes = (first..).zip(&spec.nodes).zip(addresses);
     let planned = nodes.map(|((index, node), addresses)| {
-        let rate = plan_rate(index, node, &spec.defaults, network, problems);
-        let (mut plan, initramfs) = plan_node(index, node, addresses, &spec.defaults, facts, problems)?;
-        plan.rate = rate;
-        Some((plan, initramfs))
+        let rate = plan_rate(node, &spec.defaults, problems);
+        let interfaces = addresses.map(|addresses| plan_interfaces(index, addresses, rate));
+        plan_node(index, node, interfaces, &spec.defaults, facts, problems)
     });
     planned.flatten().collect()
 }
 
-fn plan_rate(
-    index: usize,
-    node: &NodeSpec,
-    defaults: &NodeSettings,
-    network: &NetworkPlan,
-    problems: &mut Problems,
-) -> Option<RatePlan> {
+/// The rate of a node in bits a second, if it has one that can be.
+fn plan_rate(node: &NodeSpec, defaults: &NodeSettings, problems: &mut Problems) -> Option<u64> {
     let bits = node.settings.rate.or(defaults.rate)?;
     let fake = node.settings.fake.as_ref().or(defaults.fake.as_ref());
     if fake.is_some_and(Fake::is_scripted) {
         let why = "`rate` limits a port of the bridge, and a machine with replies has none: leave out one of the two";
         problems.spec(format!("node `{}`: {why}", node.name));
     }
-    let planned = RatePlan::new(bits, network.mtu, index);
-    planned.map_err(|why| problems.spec(format!("node `{}`: {why}", node.name))).ok()
+    let possible = RatePlan::check(bits);
+    possible.map_err(|why| problems.spec(format!("node `{}`: {why}", node.name))).ok().map(|()| bits)
+}
+
+fn plan_interfaces(index: usize, addresses: Vec<Addresses<'_>>, rate: Option<u64>) -> Vec<InterfacePlan> {
+    let planned = (0..).zip(addresses).map(|(number, Addresses { network, ip, mac })| {
+        let place = if number == 0 { index.to_string() } else { format!("{index}-{number}") };
+        InterfacePlan {
+            network: network.name.clone(),
+            ip,
+            ip6: ip6(ip),
+            mac,
+            rate: rate.map(|bits| RatePlan::new(bits, network.mtu, &place)),
+            tap: format!("tap{place}"),
+        }
+    });
+    planned.collect()
 }
 
 fn plan_node(
     index: usize,
     node: &NodeSpec,
-    addresses: Option<Addresses>,
+    interfaces: Option<Vec<InterfacePlan>>,
     defaults: &NodeSettings,
     facts: &Facts,
     problems: &mut Problems,
@@ -244,7 +258,7 @@ fn plan_node(
     }
     let image = own.image.as_deref().or(defaults.image.as_deref()).unwrap_or(DEFAULT_IMAGE);
     let image = facts.images.get(image)?.as_ref().ok()?;
-    let Addresses { ip, mac } = addresses?;
+    let interfaces = interfaces?;
     let extra = [&defaults.kernel_args, &own.kernel_args];
     let cmdline = ["console=ttyS0 panic=-1 reboot=t net.ifnames=0"]
         .into_iter()
@@ -254,11 +268,7 @@ fn plan_node(
     let plan = NodePlan {
         name: node.name.clone(),
         index,
-        ip,
-        ip6: ip6(ip),
-        mac,
-        rate: None,
-        tap: format!("tap{index}"),
+        interfaces,
         cpus,
         memory: memory >> 20 << 20,
         kernel: image.kernel.display().to_string(),
@@ -357,4 +367,4 @@ fn check_name(name: &str) -> Result<(), &'static str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

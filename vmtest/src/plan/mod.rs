@@ -6,6 +6,8 @@
 mod addresses;
 mod cluster;
 mod facts;
+mod hosts;
+mod interface;
 mod network;
 mod node;
 mod problems;
@@ -15,6 +17,8 @@ mod share;
 pub(crate) use cluster::DEFAULT_IMAGE;
 pub use cluster::{Plan, plan, plan_more};
 pub use facts::{BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, ImageFacts, MemoryLimit};
+pub(crate) use hosts::hosts;
+pub use interface::InterfacePlan;
 pub use network::NetworkPlan;
 pub(crate) use network::{DEFAULT_MTU, SSH_PORT};
 pub(crate) use node::SCRATCH;

@@ -5,12 +5,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
+use crate::spec::ClusterSpec;
 
-/// The bridge that all nodes of a cluster share.
+/// One bridge of a cluster, and the addresses on it.
 ///
 /// The same in every cluster, because each has a network namespace of its own: logs compare and snapshots fork.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkPlan {
+    /// The name by which nodes name it.
+    pub name: String,
     /// The bridge's interface name.
     pub bridge: String,
     /// The bridge's hardware address; fixed, because a forked guest keeps the gateway in its ARP cache.
@@ -42,29 +45,43 @@ const LAST_NODE: usize = 254;
 /// How many nodes fit into the network.
 pub(super) const MAX_NODES: usize = LAST_NODE - FIRST_NODE + 1;
 
-impl Default for NetworkPlan {
-    fn default() -> Self {
-        let gateway = Ipv4Addr::new(10, 77, 0, 1);
-        Self {
-            bridge: "br0".into(),
-            mac: "52:54:00:4d:00:01".into(),
-            gateway,
-            prefix: 24,
-            mtu: DEFAULT_MTU,
-            gateway6: ip6(gateway),
-            prefix6: 64,
-        }
-    }
-}
+/// The network of the nodes that name none; there in every cluster.
+pub(super) const DEFAULT_NETWORK: &str = "default";
+/// One for each value of the byte that tells them apart.
+const MAX_NETWORKS: usize = 256;
 
 impl NetworkPlan {
-    /// The network of a cluster that asks for this MTU.
-    pub(super) fn new(mtu: Option<u32>, problems: &mut Problems) -> Self {
-        let mtu = mtu.unwrap_or(DEFAULT_MTU);
+    /// The networks of a cluster: the default one first, then the others in the order in which they are named.
+    pub(super) fn all(spec: &ClusterSpec, problems: &mut Problems) -> Vec<Self> {
+        let mtu = spec.mtu.unwrap_or(DEFAULT_MTU);
         if !(MIN_MTU..=MAX_MTU).contains(&mtu) {
             problems.spec(format!("an `mtu` of {mtu} bytes: it can be {MIN_MTU} to {MAX_MTU}"));
         }
-        Self { mtu, ..Self::default() }
+        let mut names = vec![DEFAULT_NETWORK];
+        let of_nodes = spec.nodes.iter().flat_map(|node| &node.networks).map(|network| network.name.as_str());
+        for name in spec.networks.iter().map(String::as_str).chain(of_nodes) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        if names.len() > MAX_NETWORKS {
+            problems.spec(format!("{} networks, but a cluster takes {MAX_NETWORKS}", names.len()));
+        }
+        (0..=u8::MAX).zip(names).map(|(number, name)| Self::numbered(number, name, mtu)).collect()
+    }
+
+    fn numbered(number: u8, name: &str, mtu: u32) -> Self {
+        let gateway = Ipv4Addr::new(10, 77, number, 1);
+        Self {
+            name: name.to_owned(),
+            bridge: format!("br{number}"),
+            mac: format!("52:54:00:4d:{number:02x}:01"),
+            gateway,
+            prefix: 24,
+            mtu,
+            gateway6: ip6(gateway),
+            prefix6: 64,
+        }
     }
 
     /// The first address, which is the network's own, and the last, which is that of all machines in it.
@@ -72,26 +89,33 @@ impl NetworkPlan {
         let hosts = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
         [self.gateway.to_bits() & !hosts, self.gateway.to_bits() | hosts].map(Ipv4Addr::from_bits)
     }
+
+    /// The addresses that nodes have for which nothing is said, in order.
+    pub(super) fn node_ips(&self) -> impl Iterator<Item = Ipv4Addr> {
+        (0..MAX_NODES).filter_map(|index| self.node_ip(index))
+    }
+
+    /// The address of the node at this position; `None` when the network has no more.
+    pub(super) fn node_ip(&self, index: usize) -> Option<Ipv4Addr> {
+        let [a, b, c, _] = self.gateway.octets();
+        let last = u8::try_from(FIRST_NODE + index).ok().filter(|&last| usize::from(last) <= LAST_NODE);
+        last.map(|last| Ipv4Addr::new(a, b, c, last))
+    }
 }
 
-/// The addresses that nodes have for which nothing is said, in order.
-pub(super) fn node_ips() -> impl Iterator<Item = Ipv4Addr> {
-    (0..MAX_NODES).filter_map(node_ip)
-}
-
-/// The address of the node at this position; `None` when the network has no more.
-pub(super) fn node_ip(index: usize) -> Option<Ipv4Addr> {
-    u8::try_from(FIRST_NODE + index).ok().filter(|&o| usize::from(o) <= LAST_NODE).map(|o| Ipv4Addr::new(10, 77, 0, o))
-}
-
-/// The IPv6 address that goes with an address of the network: `fd77::11` with `10.77.0.11`, the same digits for people.
+/// The IPv6 address that goes with an address of the network: `fd77::11` with `10.77.0.11`, the same digits for people,
+/// and `fd77:0:0:2::11` with `10.77.2.11`.
 pub(super) fn ip6(ip: Ipv4Addr) -> Ipv6Addr {
-    let octet = u16::from(ip.octets()[3]);
-    let digits = (octet / 100) << 8 | (octet / 10 % 10) << 4 | (octet % 10);
-    Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, digits)
+    let digits = |octet: u8| {
+        let octet = u16::from(octet);
+        (octet / 100) << 8 | (octet / 10 % 10) << 4 | (octet % 10)
+    };
+    let [.., network, node] = ip.octets();
+    Ipv6Addr::new(0xfd77, 0, 0, digits(network), 0, 0, 0, digits(node))
 }
 
 /// The hardware addresses that go with an address of the network, the best first.
 pub(super) fn macs(ip: Ipv4Addr) -> impl Iterator<Item = String> {
-    (0..=u8::MAX).map(move |n| format!("52:54:00:4d:{n:02x}:{:02x}", ip.octets()[3]))
+    let [.., network, node] = ip.octets();
+    (0..=u8::MAX).map(move |n| format!("52:54:00:4d:{:02x}:{node:02x}", network.wrapping_add(n)))
 }

@@ -1,10 +1,8 @@
 //! What will be done for one node.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use serde::{Deserialize, Serialize};
 
-use super::{Capabilities, RatePlan, share};
+use super::{Capabilities, InterfacePlan, NetworkPlan, share};
 use crate::spec::{Fake, Resources};
 
 /// One machine, with every name, address and path decided.
@@ -14,17 +12,8 @@ pub struct NodePlan {
     pub name: String,
     /// Position in the cluster, from 0; decides addresses and interface names.
     pub index: usize,
-    /// Address on the cluster's bridge.
-    pub ip: Ipv4Addr,
-    /// IPv6 address on the cluster's bridge.
-    pub ip6: Ipv6Addr,
-    /// Hardware address, `52:54:00:…`.
-    pub mac: String,
-    /// Name of the tap in the cluster's network namespace.
-    pub tap: String,
-    /// How much it sends and receives at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<RatePlan>,
+    /// Its interfaces in the order in which the guest sees them, at least one.
+    pub interfaces: Vec<InterfacePlan>,
     /// Virtual CPUs.
     pub cpus: u32,
     /// Memory in bytes, a multiple of 1 MiB.
@@ -46,9 +35,26 @@ pub struct NodePlan {
 }
 
 impl NodePlan {
+    /// The interface by which the framework reaches it.
+    ///
+    /// # Panics
+    /// For a machine without any, of which no plan has one.
+    pub fn first_interface(&self) -> &InterfacePlan {
+        self.interfaces.first().expect("`plan` gives every machine an interface")
+    }
+
+    /// Its interfaces with their networks, of those of its cluster.
+    pub(crate) fn places<'a>(
+        &'a self,
+        networks: &'a [NetworkPlan],
+    ) -> impl Iterator<Item = (&'a NetworkPlan, &'a InterfacePlan)> {
+        let network = |name: &str| networks.iter().find(|network| network.name == name);
+        self.interfaces.iter().filter_map(move |interface| Some((network(&interface.network)?, interface)))
+    }
+
     /// The names of its links in the cluster's network namespace.
     pub fn links(&self) -> impl Iterator<Item = &str> {
-        [self.tap.as_str()].into_iter().chain(self.rate.as_ref().map(|rate| rate.ifb.as_str()))
+        self.interfaces.iter().flat_map(InterfacePlan::links)
     }
 
     /// What it takes from the host.

@@ -29,23 +29,28 @@ pub struct RatePlan {
 }
 
 impl RatePlan {
-    /// For the machine at this position of a network with this MTU.
+    /// Whether there can be such a rate.
     ///
     /// # Errors
-    /// Why there cannot be such a rate.
-    pub(super) fn new(bits: u64, mtu: u32, index: usize) -> Result<Self, String> {
-        if !(MIN_BITS..=MAX_BITS).contains(&bits) {
-            return Err(format!("a `rate` of {bits} bits a second: it can be {MIN_BITS} to {MAX_BITS}"));
+    /// Why not.
+    pub(super) fn check(bits: u64) -> Result<(), String> {
+        if (MIN_BITS..=MAX_BITS).contains(&bits) {
+            return Ok(());
         }
+        Err(format!("a `rate` of {bits} bits a second: it can be {MIN_BITS} to {MAX_BITS}"))
+    }
+
+    /// For an interface of a network with this MTU; `place` ends the names of its links.
+    pub(super) fn new(bits: u64, mtu: u32, place: &str) -> Self {
         let frame = mtu.saturating_add(FRAME_HEADER);
         let bytes = bits / 8;
         let at_least = |bytes: u64, least: u32| u32::try_from(bytes).unwrap_or(u32::MAX).max(least);
-        Ok(Self {
+        Self {
             bits,
             burst: at_least(bytes / BURSTS_A_SECOND, frame),
             queue: at_least(bytes / QUEUES_A_SECOND, frame.saturating_mul(LEAST_FRAMES)),
-            ifb: format!("ifb{index}"),
-        })
+            ifb: format!("ifb{place}"),
+        }
     }
 }
 
@@ -55,13 +60,13 @@ mod tests {
 
     #[test]
     fn a_rate_lets_whole_frames_pass() {
-        let plan = |bits, burst, queue| Ok(RatePlan { bits, burst, queue, ifb: "ifb3".into() });
-        assert_eq!(RatePlan::new(64_000, 1500, 3), plan(64_000, 1518, 15_180));
-        assert_eq!(RatePlan::new(10_000_000, 1500, 3), plan(10_000_000, 12_500, 62_500));
-        assert_eq!(RatePlan::new(10_000_000, 65_521, 3), plan(10_000_000, 65_539, 655_390));
-        assert_eq!(RatePlan::new(MAX_BITS, 1500, 3), plan(MAX_BITS, 125_000_000, 625_000_000));
+        let plan = |bits, burst, queue| RatePlan { bits, burst, queue, ifb: "ifb3".into() };
+        assert_eq!(RatePlan::new(64_000, 1500, "3"), plan(64_000, 1518, 15_180));
+        assert_eq!(RatePlan::new(10_000_000, 1500, "3"), plan(10_000_000, 12_500, 62_500));
+        assert_eq!(RatePlan::new(10_000_000, 65_521, "3"), plan(10_000_000, 65_539, 655_390));
+        assert_eq!(RatePlan::new(MAX_BITS, 1500, "3"), plan(MAX_BITS, 125_000_000, 625_000_000));
         for bits in [0, MIN_BITS - 1, MAX_BITS + 1] {
-            assert!(RatePlan::new(bits, 1500, 3).unwrap_err().contains("it can be 64000 to 100000000000"));
+            assert!(RatePlan::check(bits).unwrap_err().contains("it can be 64000 to 100000000000"));
         }
     }
 }

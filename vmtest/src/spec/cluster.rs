@@ -17,7 +17,10 @@ pub struct ClusterSpec {
     pub defaults: NodeSettings,
     /// The machines, in the order of their addresses.
     pub nodes: Vec<NodeSpec>,
-    /// The largest packet in bytes on the cluster's network; `None` is 1500.
+    /// Networks beside the default one and those that a node names: for machines that join later.
+    #[serde(default)]
+    pub networks: Vec<String>,
+    /// The largest packet in bytes on the cluster's networks; `None` is 1500.
     #[serde(default)]
     pub mtu: Option<u32>,
     /// Limit for boot and body together, before scaling; `None` is the default of [`crate::plan`].

@@ -5,19 +5,22 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use vmtest_fixtures::Fixture;
 
-use super::Fake;
+use super::{Fake, NetworkSpec};
 
 /// One machine of a cluster. Setters take and return `self` and never fail: conflicts are found in [`crate::plan::plan`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSpec {
     /// The host name.
     pub name: String,
-    /// The address that it shall have.
+    /// The address that it shall have on the first of its networks.
     #[serde(default)]
     pub ip: Option<Ipv4Addr>,
-    /// The hardware address that it shall have, `52:54:00:00:00:50`.
+    /// The hardware address that it shall have there, `52:54:00:00:00:50`.
     #[serde(default)]
     pub mac: Option<String>,
+    /// The networks on which it has an interface, in this order; none is the default one.
+    #[serde(default)]
+    pub networks: Vec<NetworkSpec>,
     /// What was said about this node alone.
     pub settings: NodeSettings,
 }
@@ -59,7 +62,7 @@ impl NodeSpec {
         Self { name: name.into(), ..Self::default() }
     }
 
-    /// The address that it shall have, in the cluster's network 10.77.0.0/24. A machine for which nothing is said has the
+    /// The address that it shall have on the first of its networks, 10.77.0.0/24 if nothing else is said. A machine for which nothing is said has the
     /// one of its position, from `10.77.0.11` on, or the next that is free.
     ///
     /// ```
@@ -78,6 +81,22 @@ impl NodeSpec {
     #[must_use]
     pub fn mac(mut self, mac: impl Into<String>) -> Self {
         self.mac = Some(mac.into());
+        self
+    }
+
+    /// A network of this name on which it has an interface: the first that is said is its `eth0`, by which the test reaches
+    /// it. Without any it is on the one that is called `default`. Nobody forwards between networks but a machine that is
+    /// told to.
+    ///
+    /// ```
+    /// # use vmtest::prelude::*;
+    /// let client = NodeSpec::new("client").network("front");
+    /// let router = NodeSpec::new("router").network("front").network(NetworkSpec::new("back").ip([10, 77, 2, 253]));
+    /// # drop((client, router));
+    /// ```
+    #[must_use]
+    pub fn network(mut self, network: impl Into<NetworkSpec>) -> Self {
+        self.networks.push(network.into());
         self
     }
 
@@ -120,7 +139,7 @@ impl NodeSpec {
     /// At most so many bits a second to the machine, and as many from it: whole Ethernet frames, each direction on its own.
     /// What is beyond waits for 50 ms at most, or in a queue of ten full frames if that is more, and is dropped then.
     ///
-    /// The host's kernel limits it on the machine's port of the bridge, with `tbf` and `ifb`. From 64,000 to
+    /// The host's kernel limits it on the machine's port of each of its bridges, with `tbf` and `ifb`. From 64,000 to
     /// 100,000,000,000; a machine with replies has no port, and none.
     #[must_use]
     pub fn rate(mut self, bits_a_second: u64) -> Self {

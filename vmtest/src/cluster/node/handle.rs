@@ -13,7 +13,7 @@ use std::{
 use super::{Sh, Spawn};
 use crate::{
     cluster::{member::Member, run::Run},
-    error::{Error, Kind},
+    error::{Error, Kind, Phase},
 };
 
 /// One machine of a cluster. Clones are handles to the same machine, and work on any thread and any executor.
@@ -43,20 +43,35 @@ impl Node {
         &self.member.plan.name
     }
 
-    /// The address on the cluster's bridge; sockets of the test's body reach it.
+    /// The address on the first of its networks; sockets of the test's body reach it.
     pub fn ip(&self) -> Ipv4Addr {
-        self.member.plan.ip
+        self.member.plan.first_interface().ip
     }
 
-    /// The IPv6 address on the cluster's bridge, in `fd77::/64`; no name leads to it, because services that listen on IPv4
+    /// The address on the network of this name, which is `default` for one that the test does not name.
+    ///
+    /// # Errors
+    /// [`Kind::Spec`] for a network on which it is not; the message lists those on which it is.
+    pub fn ip_on(&self, network: &str) -> Result<Ipv4Addr, Error> {
+        let interfaces = &self.member.plan.interfaces;
+        interfaces.iter().find(|interface| interface.network == network).map(|interface| interface.ip).ok_or_else(
+            || {
+                let on: Vec<_> = interfaces.iter().map(|interface| format!("`{}`", interface.network)).collect();
+                let message = format!("it is not on the network `{network}`, but on {}", on.join(", "));
+                Error::new(Kind::Spec, message).on_node(self.name()).in_phase(Phase::Body)
+            },
+        )
+    }
+
+    /// The IPv6 address on the first of its networks, in `fd77::/64` if that is the default one; no name leads to it, because services that listen on IPv4
     /// alone would then seem to be down.
     pub fn ip6(&self) -> Ipv6Addr {
-        self.member.plan.ip6
+        self.member.plan.first_interface().ip6
     }
 
-    /// The hardware address.
+    /// The hardware address on the first of its networks.
     pub fn mac(&self) -> &str {
-        &self.member.plan.mac
+        &self.member.plan.first_interface().mac
     }
 
     /// Runs a command line in the guest's shell, as root. Await the result; see [`Sh`].

@@ -85,7 +85,7 @@ async fn serve(listener: TcpListener, run: Arc<Run>, member: Arc<Member>, port: 
 }
 
 async fn connect(member: &Member, port: u16) -> Result<TcpStream, Error> {
-    TcpStream::connect((member.plan.ip, port)).await.map_err(|e| {
+    TcpStream::connect((member.plan.first_interface().ip, port)).await.map_err(|e| {
         let why = match e.kind() {
             io::ErrorKind::ConnectionRefused => {
                 format!("nobody listens on port {port}; `wait_for_port` waits for a service to start")

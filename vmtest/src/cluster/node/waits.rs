@@ -205,7 +205,7 @@ impl Watched {
     }
 
     async fn port(&self, port: u16) -> Result<(), Error> {
-        while let Err(e) = TcpStream::connect((self.member().plan.ip, port)).await {
+        while let Err(e) = TcpStream::connect((self.node.ip(), port)).await {
             self.saw(e.to_string());
             sleep(KNOCK_EVERY).await;
         }

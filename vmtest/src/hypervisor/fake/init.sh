@@ -58,15 +58,18 @@ done
 
 rung network_answers
 ip link set lo up
+number=0
 while read -r _ address gateway address6 mtu; do
-    ip link set eth0 mtu "$mtu"
-    if [ "$address6" != - ] && [ -e /proc/sys/net/ipv6/conf/eth0 ]; then
-        echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
-        echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_ra
-        ip -6 address add "$address6" dev eth0
+    device=eth$number
+    number=$((number + 1))
+    ip link set "$device" mtu "$mtu"
+    if [ "$address6" != - ] && [ -e "/proc/sys/net/ipv6/conf/$device" ]; then
+        echo 0 >"/proc/sys/net/ipv6/conf/$device/accept_dad"
+        echo 0 >"/proc/sys/net/ipv6/conf/$device/accept_ra"
+        ip -6 address add "$address6" dev "$device"
     fi
-    ip address add "$address" dev eth0
-    ip link set eth0 up
+    ip address add "$address" dev "$device"
+    ip link set "$device" up
     [ "$gateway" = - ] || ip route add default via "$gateway"
 done </etc/vmtest/interfaces
 echo "vmtest: network up"

@@ -35,9 +35,11 @@ pub(super) async fn launch(plan: &LaunchPlan, site: &Site<'_>, owner: Owner) -> 
     };
     let (pidfd, contained, id) = site.keeper.spawn(start).await.map_err(failed)?;
     owner.map(contained.pid).map_err(failed)?;
-    // The end that a machine before this one left, where its own end was not seen.
-    site.links.remove(&site.node.tap).await?;
-    site.links.add_veth(site.network, site.node, contained.pid).await?;
+    for (number, (network, interface)) in site.places().enumerate() {
+        // The end that a machine before this one left, where its own end was not seen.
+        site.links.remove(&interface.tap).await?;
+        site.links.add_veth(network, interface, contained.pid, &format!("eth{number}")).await?;
+    }
     contained.release().await.map_err(failed)?;
     Ok((pidfd, id))
 }

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use rustix::process::Signal;
 
 use super::injected;
@@ -33,27 +33,56 @@ pub(super) struct FakeMachine {
     pub(super) body: Body,
 }
 
+/// The addresses of a scripted machine, which its bridges have.
+#[derive(Debug, Clone)]
+pub(super) struct Addresses(Vec<(NetworkPlan, Ipv4Addr)>);
+
+impl Addresses {
+    pub(super) fn of(site: &Site<'_>) -> Self {
+        Self(site.places().map(|(network, interface)| (network.clone(), interface.ip)).collect())
+    }
+
+    pub(super) fn ips(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.0.iter().map(|&(_, ip)| ip)
+    }
+
+    pub(super) async fn add(&self, links: &Links) -> Result<(), Error> {
+        for (network, ip) in &self.0 {
+            links.add_address(network, *ip).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn remove(&self, links: &Links) -> Result<(), Error> {
+        for (network, ip) in &self.0 {
+            links.remove_address(network, *ip).await?;
+        }
+        Ok(())
+    }
+}
+
 /// What a machine consists of.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// Namespaces, with a pair of network interfaces.
+    /// Namespaces, with pairs of network interfaces.
     Namespaces {
-        /// The host's end of the pair.
-        port: String,
+        /// The host's ends of the pairs.
+        ports: Vec<String>,
         /// What a pause has stopped.
         stopped: Mutex<Vec<ProcessId>>,
     },
-    /// A script, under an address of the bridge.
-    Script(NetworkPlan, Ipv4Addr),
+    /// A script, under addresses of the bridges.
+    Script(Addresses),
 }
 
 impl Body {
     pub(super) fn namespaces(site: &Site<'_>) -> Self {
-        Self::Namespaces { port: site.node.tap.clone(), stopped: Mutex::default() }
+        let ports = site.node.interfaces.iter().map(|interface| interface.tap.clone()).collect();
+        Self::Namespaces { ports, stopped: Mutex::default() }
     }
 
     pub(super) fn script(site: &Site<'_>) -> Self {
-        Self::Script(site.network.clone(), site.node.ip)
+        Self::Script(Addresses::of(site))
     }
 }
 
@@ -65,9 +94,14 @@ impl FakeMachine {
     /// Its kernel is the host's, which would answer for it while it stands still.
     async fn plug(&self, plugged: bool) -> Result<(), Error> {
         match &self.body {
-            Body::Namespaces { port, .. } => self.links.set_port(port, plugged).await,
-            Body::Script(network, ip) if plugged => self.links.add_address(network, *ip).await,
-            Body::Script(network, ip) => self.links.remove_address(network, *ip).await,
+            Body::Namespaces { ports, .. } => {
+                for port in ports {
+                    self.links.set_port(port, plugged).await?;
+                }
+                Ok(())
+            }
+            Body::Script(addresses) if plugged => addresses.add(&self.links).await,
+            Body::Script(addresses) => addresses.remove(&self.links).await,
         }
     }
 
@@ -161,10 +195,10 @@ impl Machine for FakeMachine {
         Box::pin(async move {
             // With its last process its network goes too, but later: until then it would still answer.
             let unplugged = match &self.body {
-                Body::Namespaces { port, .. } => self.links.remove(port).await,
-                Body::Script(network, ip) => self.links.remove_address(network, *ip).await,
+                Body::Namespaces { ports, .. } => join_all(ports.iter().map(|port| self.links.remove(port))).await,
+                Body::Script(addresses) => vec![addresses.remove(&self.links).await],
             };
-            if let Err(e) = unplugged {
+            for e in unplugged.into_iter().filter_map(Result::err) {
                 tracing::warn!("{e}");
             }
             how.signal == Some(REBOOTED_BY.as_raw())

@@ -3,14 +3,7 @@
 //! A process that does nothing stands for the VMM, so that it is killed, paused and watched like any other; its SSH
 //! server is a task of this process, under the machine's address on the cluster's bridge.
 
-use std::{
-    future::pending,
-    io,
-    net::{Ipv4Addr, SocketAddr},
-    os::fd::OwnedFd,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::pending, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use rustix::process::Signal;
 use tokio::{
@@ -23,14 +16,14 @@ use vmtest_images::GuestConfig;
 
 use super::{
     answers::{Script, serve},
-    machine::signal,
+    machine::{Addresses, signal},
 };
 use crate::{
     error::{Error, Kind},
     host::{Process, ProcessId},
     hypervisor::{LaunchPlan, Site, start::make_files},
     net::Links,
-    plan::{NetworkPlan, SSH_PORT},
+    plan::SSH_PORT,
     spec::{Fake, Fault, Rung},
     sys::spawn_idle,
 };
@@ -58,13 +51,12 @@ pub(super) async fn launch(
     let watched = Process::of_child(pidfd.try_clone().map_err(failed)?).map_err(failed)?;
     let boot = Boot {
         id: id.clone(),
-        ip: site.node.ip,
+        addresses: Addresses::of(site),
         links: site.links.clone(),
-        network: site.network.clone(),
         script: Arc::new(Script::new(config, fake.clone(), id.clone(), console)),
         faults: fake.faults,
     };
-    let (links, network, ip) = (site.links.clone(), site.network.clone(), site.node.ip);
+    let (links, addresses) = (site.links.clone(), Addresses::of(site));
     spawn(async move {
         select! {
             booted = boot.run() => if let Err(e) = booted {
@@ -74,7 +66,7 @@ pub(super) async fn launch(
             _ = watched.gone() => {}
         }
         // Nobody else does it for a machine that nobody has connected to.
-        if let Err(e) = links.remove_address(&network, ip).await {
+        if let Err(e) = addresses.remove(&links).await {
             tracing::warn!("{e}");
         }
     });
@@ -84,9 +76,8 @@ pub(super) async fn launch(
 /// One life of a scripted machine.
 struct Boot {
     id: ProcessId,
-    ip: Ipv4Addr,
+    addresses: Addresses,
     links: Links,
-    network: NetworkPlan,
     script: Arc<Script>,
     faults: Vec<Fault>,
 }
@@ -103,29 +94,22 @@ impl Boot {
             }
         }
         self.rung(Rung::NetworkAnswers).await?;
-        self.links.add_address(&self.network, self.ip).await?;
+        self.addresses.add(&self.links).await?;
         self.script.print("vmtest: network up");
         self.rung(Rung::SshBanner).await?;
-        let address = SocketAddr::from((self.ip, SSH_PORT));
-        let failed = |e| Error::new(Kind::Host, format!("cannot listen on {address}")).caused_by(e);
-        let listener = listen(address).map_err(failed)?;
+        let mut servers = JoinSet::new();
+        for address in self.addresses.ips().map(|ip| SocketAddr::from((ip, SSH_PORT))) {
+            let failed = |e| Error::new(Kind::Host, format!("cannot listen on {address}")).caused_by(e);
+            servers.spawn(serve_all(self.script.clone(), listen(address).map_err(failed)?));
+        }
         self.script.print("vmtest: ready");
         let crash = self.faults.iter().find_map(|fault| match fault {
             Fault::Crashes(after) => Some(*after),
             _ => None,
         });
-        let mut connections = JoinSet::new();
-        let crashes = sleep(crash.unwrap_or(Duration::MAX));
-        tokio::pin!(crashes);
-        loop {
-            select! {
-                accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                    connections.spawn(serve(self.script.clone(), stream));
-                },
-                Some(_) = connections.join_next() => {}
-                () = &mut crashes, if crash.is_some() => return signal(&self.id, Signal::KILL),
-            }
-        }
+        let Some(crash) = crash else { return pending().await };
+        sleep(crash).await;
+        signal(&self.id, Signal::KILL)
     }
 
     /// Does what was injected for this rung, if anything.
@@ -138,6 +122,19 @@ impl Boot {
             return Ok(());
         }
         pending().await
+    }
+}
+
+/// Serves whoever connects there.
+async fn serve_all(script: Arc<Script>, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        select! {
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                connections.spawn(serve(script.clone(), stream));
+            },
+            Some(_) = connections.join_next() => {}
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Accelerator;
 use crate::{
     hypervisor::{CONSOLE, LaunchPlan, ListeningSocket},
-    plan::{DiskPlan, NodePlan},
+    plan::{DiskPlan, InterfacePlan, NodePlan},
 };
 
 /// The control socket's name in the node's folder.
@@ -33,8 +33,10 @@ pub(super) fn render(node: &NodePlan, program: &str, accelerator: Accelerator) -
         args.pair("-blockdev", blockdev(index, disk));
         args.pair("-device", format!("virtio-blk-pci,drive=disk{index}"));
     }
-    args.pair("-netdev", format!("tap,id=net0,ifname={},script=no,downscript=no,vhost=off", node.tap));
-    args.pair("-device", format!("virtio-net-pci,netdev=net0,mac={},romfile=", node.mac));
+    for (index, InterfacePlan { tap, mac, .. }) in node.interfaces.iter().enumerate() {
+        args.pair("-netdev", format!("tap,id=net{index},ifname={tap},script=no,downscript=no,vhost=off"));
+        args.pair("-device", format!("virtio-net-pci,netdev=net{index},mac={mac},romfile="));
+    }
     args.pair("-device", "virtio-rng-pci");
     LaunchPlan {
         program: program.to_owned(),
@@ -79,16 +81,23 @@ mod tests {
 
     use super::*;
 
+    fn interface(network: u8, tap: &str) -> InterfacePlan {
+        InterfacePlan {
+            network: format!("net{network}"),
+            ip: [10, 77, network, 11].into(),
+            ip6: "fd77::11".parse().unwrap(),
+            mac: format!("52:54:00:4d:0{network}:0b"),
+            tap: tap.into(),
+            rate: None,
+        }
+    }
+
     #[test]
     fn a_node_becomes_arguments() {
         let node = NodePlan {
             name: "primary".into(),
             index: 0,
-            ip: [10, 77, 0, 11].into(),
-            ip6: "fd77::11".parse().unwrap(),
-            mac: "52:54:00:4d:00:0b".into(),
-            tap: "tap0".into(),
-            rate: None,
+            interfaces: vec![interface(1, "tap0"), interface(2, "tap0-1")],
             cpus: 2,
             memory: 256 << 20,
             kernel: "/cache/vmlinuz".into(),
@@ -122,7 +131,9 @@ mod tests {
             -blockdev driver=raw,node-name=disk0,read-only=on,file.driver=file,file.filename=/a,,b.ext4,file.locking=off
             -device virtio-blk-pci,drive=disk0
             -netdev tap,id=net0,ifname=tap0,script=no,downscript=no,vhost=off
-            -device virtio-net-pci,netdev=net0,mac=52:54:00:4d:00:0b,romfile=
+            -device virtio-net-pci,netdev=net0,mac=52:54:00:4d:01:0b,romfile=
+            -netdev tap,id=net1,ifname=tap0-1,script=no,downscript=no,vhost=off
+            -device virtio-net-pci,netdev=net1,mac=52:54:00:4d:02:0b,romfile=
             -device virtio-rng-pci"#]]
         .assert_eq(&lines);
     }

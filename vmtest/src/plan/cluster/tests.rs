@@ -29,6 +29,11 @@ fn schema() -> FixtureSpec {
     FixtureSpec { fixture: "/src/schema".into(), at: None }
 }
 
+/// What is planned for these nodes.
+pub(in crate::plan) fn planned(nodes: Vec<NodeSpec>) -> Vec<NodePlan> {
+    plan(&ClusterSpec { nodes, ..ClusterSpec::new("t") }, &facts()).unwrap().nodes
+}
+
 #[test]
 fn a_plan_decides_every_name_and_address() {
     let mut spec = ClusterSpec::new("suite::standby");
@@ -46,23 +51,31 @@ fn a_plan_decides_every_name_and_address() {
             "faults": false,
             "overhead": 104857600
           },
-          "network": {
-            "bridge": "br0",
-            "mac": "52:54:00:4d:00:01",
-            "gateway": "10.77.0.1",
-            "prefix": 24,
-            "mtu": 1500,
-            "gateway6": "fd77::1",
-            "prefix6": 64
-          },
+          "networks": [
+            {
+              "name": "default",
+              "bridge": "br0",
+              "mac": "52:54:00:4d:00:01",
+              "gateway": "10.77.0.1",
+              "prefix": 24,
+              "mtu": 1500,
+              "gateway6": "fd77::1",
+              "prefix6": 64
+            }
+          ],
           "nodes": [
             {
               "name": "primary",
               "index": 0,
-              "ip": "10.77.0.11",
-              "ip6": "fd77::11",
-              "mac": "52:54:00:4d:00:0b",
-              "tap": "tap0",
+              "interfaces": [
+                {
+                  "network": "default",
+                  "ip": "10.77.0.11",
+                  "ip6": "fd77::11",
+                  "mac": "52:54:00:4d:00:0b",
+                  "tap": "tap0"
+                }
+              ],
               "cpus": 2,
               "memory": 268435456,
               "kernel": "/cache/vmlinuz",
@@ -80,10 +93,15 @@ fn a_plan_decides_every_name_and_address() {
             {
               "name": "standby",
               "index": 1,
-              "ip": "10.77.0.12",
-              "ip6": "fd77::12",
-              "mac": "52:54:00:4d:00:0c",
-              "tap": "tap1",
+              "interfaces": [
+                {
+                  "network": "default",
+                  "ip": "10.77.0.12",
+                  "ip6": "fd77::12",
+                  "mac": "52:54:00:4d:00:0c",
+                  "tap": "tap1"
+                }
+              ],
               "cpus": 1,
               "memory": 268435456,
               "kernel": "/cache/vmlinuz",
@@ -153,14 +171,14 @@ fn more_nodes_than_addresses_is_refused() {
 fn who_joins_later_is_beside_those_that_are_there() {
     let mut spec = ClusterSpec::new("t");
     spec.nodes = vec![NodeSpec::new("a"), NodeSpec::new("b").ip([10, 77, 0, 13]).mac("02:00:00:00:00:02")];
-    let there = plan(&spec, &facts()).unwrap().nodes;
-    let late = |nodes: Vec<NodeSpec>| plan_more(&ClusterSpec { nodes, ..spec.clone() }, &facts(), &there, 2);
+    let Plan { nodes: there, networks, .. } = plan(&spec, &facts()).unwrap();
+    let late = |nodes: Vec<NodeSpec>| plan_more(&ClusterSpec { nodes, ..spec.clone() }, &facts(), &networks, &there, 2);
 
     // Its position's address is taken; that of `b`, which has another, is not.
     let planned = late(vec![NodeSpec::new("c"), NodeSpec::new("d").ip([10, 77, 0, 99])]).unwrap();
-    let ips: Vec<_> = planned.iter().map(|(node, _)| node.ip.octets()[3]).collect();
+    let ips: Vec<_> = planned.iter().map(|(node, _)| node.interfaces[0].ip.octets()[3]).collect();
     assert_eq!(ips, [12, 99]);
-    assert_eq!(planned[1].0.ip6.to_string(), "fd77::99");
+    assert_eq!(planned[1].0.interfaces[0].ip6.to_string(), "fd77::99");
 
     let same = NodeSpec::new("c").ip([10, 77, 0, 11]).mac("02:00:00:00:00:02");
     let error = late(vec![same]).unwrap_err().to_string();
@@ -176,12 +194,12 @@ fn a_node_has_its_own_rate_or_that_of_the_test() {
     spec.defaults.rate = Some(10_000_000);
     spec.nodes = vec![NodeSpec::new("a"), NodeSpec::new("b").rate(64_000)];
     let planned = plan(&spec, &facts()).unwrap();
-    let rates: Vec<_> = planned.nodes.iter().map(|node| node.rate.clone().unwrap()).collect();
-    assert_eq!((planned.network.mtu, rates[0].bits, rates[1].bits), (1400, 10_000_000, 64_000));
+    let rates: Vec<_> = planned.nodes.iter().map(|node| node.interfaces[0].rate.clone().unwrap()).collect();
+    assert_eq!((planned.networks[0].mtu, rates[0].bits, rates[1].bits), (1400, 10_000_000, 64_000));
     assert_eq!((rates[1].burst, rates[1].ifb.as_str()), (1418, "ifb1"));
     let late = ClusterSpec { nodes: vec![NodeSpec::new("late")], ..spec.clone() };
-    let (late, _) = plan_more(&late, &facts(), &planned.nodes, 2).unwrap().remove(0);
-    assert_eq!(late.rate.unwrap().ifb, "ifb2");
+    let (late, _) = plan_more(&late, &facts(), &planned.networks, &planned.nodes, 2).unwrap().remove(0);
+    assert_eq!(late.interfaces[0].rate.clone().unwrap().ifb, "ifb2");
 
     let mut facts = facts();
     let fake = Capabilities { own_kernel: false, faults: true, ..QEMU };
@@ -314,10 +332,12 @@ fn a_cluster_larger_than_the_host_is_refused_with_both_numbers() {
     spec.budget = spec::Budget::nodes(6);
     assert!(plan(&spec, &facts()).unwrap_err().to_string().contains("take 4.2 GiB of memory"));
     spec.budget = spec::Budget::default();
-    let there = plan(&spec, &facts()).unwrap().nodes;
+    let Plan { nodes: there, networks, .. } = plan(&spec, &facts()).unwrap();
     let late = ClusterSpec { nodes: vec![NodeSpec::new("late").memory(2 << 30)], ..spec.clone() };
-    assert!(plan_more(&late, &facts(), &there, 1).unwrap_err().to_string().contains("take 4.2 GiB of memory"));
-    plan_more(&late, &facts(), &[], 1).unwrap();
+    assert!(
+        plan_more(&late, &facts(), &networks, &there, 1).unwrap_err().to_string().contains("take 4.2 GiB of memory")
+    );
+    plan_more(&late, &facts(), &networks, &[], 1).unwrap();
 }
 
 #[test]
