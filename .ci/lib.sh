@@ -27,45 +27,66 @@ without_a_vmm() {
     VMTEST_BACKEND=fake RUST_TEST_THREADS=8 cargo test --workspace "${names[@]}" -- --skip real:: --skip qemu::
 }
 
+# What must pass elsewhere, or needs the rights of root or a compiler: not for a user who is not root.
+not_without_root=(--skip real:: --skip qemu:: --skip as_root:: --skip nextest)
+
 # Built test binaries as a user who is not root, made for this: some of the suite on fake machines, whose image is built on
-# the way, and what a machine with a kernel of its own adds. Needs root, to become somebody else.
+# the way, and what a machine with a kernel of its own adds; with `--nextest` as first argument under nextest. Needs root,
+# to become somebody else.
 without_root() {
     [ "$(id -u)" = 0 ] || { echo "not run: everything here runs without root"; return; }
-    local user=vmtest-ordinary place status=0
+    local user=vmtest-ordinary place status=0 nextest=
+    [ "${1:-}" != --nextest ] || { nextest=$(command -v cargo-nextest) && shift; }
     command -v newuidmap >/dev/null || apt-get install -y -q --no-install-recommends uidmap
     id "$user" >/dev/null 2>&1 || useradd --create-home "$user"
     grep -q "^$user:" /etc/subuid || usermod --add-subuids 300000000-300065535 --add-subgids 300000000-300065535 "$user"
     # Checkouts are often where only their owner may look.
     place=$(mktemp -d)
-    mkdir "$place/bin" "$place/dev"
+    mkdir "$place/bin" "$place/dev" "$place/temporary"
     cargo test --workspace --no-run 2>&1 | sed -n 's|.*Executable tests/\([a-z_]*\).* (\(.*\))$|\2 \1|p' |
         while read -r binary name; do
             case " rootless $* " in *" $name "*) cp "$binary" "$place/bin/$name" ;; esac
         done
     cp "${CARGO_TARGET_DIR:-target}/debug/cargo-vmtest" "$place/bin/cargo-vmtest"
-    cp -r tests "$place/tests"
+    cp -r Cargo.toml tests "$place"
+    if [ -n "$nextest" ]; then
+        cargo nextest archive --workspace --archive-file "$place/suite.tar.zst"
+    fi
     chown -R "$user:" "$place"
-    unshare --mount bash -euc '
-        place=$1 user=$2
-        # Some machines have a device that is root'"'"'s alone; this one is seen by this step only.
-        mount -t tmpfs none "$place/dev"
-        mknod -m 666 "$place/dev/tun" c 10 200
-        mount --bind "$place/dev/tun" /dev/net/tun
-        cd "$place/tests"
-        exec setpriv --reuid "$user" --regid "$user" --init-groups env -u XDG_RUNTIME_DIR -u XDG_CACHE_HOME \
-            HOME="$place" USER="$user" VMTEST_RUN="$place/run" VMTEST_CACHE="$place/cache" \
-            CARGO_MANIFEST_DIR="$place/tests" CARGO_PKG_NAME=vmtest-tests RUST_TEST_THREADS=8 \
-            bash -euc '"'"'
-                for name in $1; do VMTEST_BACKEND=fake "$2/bin/$name" --skip real:: --skip qemu:: --skip nextest; done
-                "$2/bin/rootless" qemu::
-                "$2/bin/cargo-vmtest" demo
-                "$2/bin/cargo-vmtest" prune
-                [ -z "$(find "$2/run" -mindepth 1 -maxdepth 1 -type d ! -name lease)" ]
-            '"'"' step "$3" "$place"
-    ' step "$place" "$user" "$*" || status=$?
+    unshare --mount bash -eu -c "$(declare -f where_anyone_may_make_taps); where_anyone_may_make_taps \"\$@\"" step \
+        "$place" setpriv --reuid "$user" --regid "$user" --init-groups env -u XDG_RUNTIME_DIR -u XDG_CACHE_HOME \
+        HOME="$place" USER="$user" TMPDIR="$place/temporary" VMTEST_RUN="$place/run" VMTEST_CACHE="$place/cache" \
+        bash -eu -c "$(declare -p not_without_root); $(declare -f suite_of_user); suite_of_user \"\$@\"" step \
+        "$place" "$nextest" "$@" || status=$?
     # Some of it belongs to the machines of that user.
     rm -rf "$place"
     return $status
+}
+
+# Some machines have a device that is root's alone; this one is seen by what is started here only.
+where_anyone_may_make_taps() {
+    mount -t tmpfs none "$1/dev"
+    mknod -m 666 "$1/dev/tun" c 10 200
+    mount --bind "$1/dev/tun" /dev/net/tun
+    cd "$1"
+    "${@:2}"
+}
+
+suite_of_user() {
+    local place=$1 nextest=$2
+    if [ -n "$nextest" ]; then
+        VMTEST_BACKEND=fake "$nextest" nextest run --archive-file "$place/suite.tar.zst" --workspace-remap "$place" \
+            --test-threads 8 -E "package(vmtest-tests) and kind(test)" -- "${not_without_root[@]}"
+    else
+        for name in "${@:3}"; do
+            (cd tests && VMTEST_BACKEND=fake CARGO_MANIFEST_DIR=$PWD CARGO_PKG_NAME=vmtest-tests RUST_TEST_THREADS=8 \
+                "$place/bin/$name" "${not_without_root[@]}")
+        done
+        "$place/bin/rootless" qemu::
+        "$place/bin/cargo-vmtest" demo
+    fi
+    "$place/bin/cargo-vmtest" prune
+    [ -z "$(find "$place/run" -mindepth 1 -maxdepth 1 -type d ! -name lease)" ]
 }
 
 # Tests check what each of them leaves; this looks once more from outside.

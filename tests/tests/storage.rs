@@ -3,9 +3,8 @@
 
 use std::{fs, path::Path};
 
-use nix::mount::{MsFlags, mount, umount};
 use rstest::rstest;
-use vmtest_tests::{Ended, Victim};
+use vmtest_tests::Victim;
 
 /// Tests whose run directories are in a bad place.
 mod victims {
@@ -34,17 +33,17 @@ mod victims {
     }
 }
 
-/// Runs a test where this was done before, with the root of the run directories as `$1`, in mounts of its own.
-fn where_mounted(how: &str) -> Ended {
+/// A test that runs where this was done before, with the root of the run directories as `$runs`, in mounts of its own.
+fn where_mounted(how: &str) -> Victim {
     let script = format!("set -e; runs=$VMTEST_RUN; {how}; exec \"$@\"");
-    Victim::within(&["unshare", "--mount", "sh", "-c", &script, "sh"], "plain").run()
+    Victim::within(&["unshare", "--mount", "sh", "-c", &script, "sh"], "plain")
 }
 
 #[test]
 fn a_read_only_place_is_refused() {
     let said =
         ["cannot look for old runs in", "set VMTEST_RUN to a directory that you can write", "Read-only file system"];
-    let ended = where_mounted("mount -t tmpfs -o ro tmpfs $runs");
+    let ended = where_mounted("mount -t tmpfs -o ro tmpfs $runs").run();
     ended.assert_failed_with(&said).assert_nothing_left();
 }
 
@@ -54,7 +53,7 @@ fn a_read_only_place_is_refused() {
 fn a_full_place_is_said() {
     let said = ["free space there, or set VMTEST_RUN to another place", "No space left on device"];
     let sizes = (1..SMALL_PAGES).chain((0..).map(|doubled| SMALL_PAGES << doubled));
-    let failed = sizes.map(|pages| where_mounted(&format!("mount -t tmpfs -o size={}k tmpfs $runs", 4 * pages)));
+    let failed = sizes.map(|pages| where_mounted(&format!("mount -t tmpfs -o size={}k tmpfs $runs", 4 * pages)).run());
     let failed = failed.take_while(|ended| !ended.passed()).map(|ended| {
         let ended = ended.assert_failed_with(&said);
         assert!(!ended.text().contains("left behind"), "{}", ended.text());
@@ -103,30 +102,32 @@ fn a_run_that_cannot_be_understood_fails_the_next_and_stays(#[case] journal: &st
     assert_eq!(journal_is, format!("{journal}\n"));
 }
 
-#[test]
-fn a_run_of_another_user_fails_the_next_and_stays() {
-    let victim = Victim::new("plain");
-    leave_a_run(victim.runs(), BEGIN);
-    let run = victim.runs().join("0000000a");
-    std::os::unix::fs::chown(&run, Some(65534), None).expect("root may give it away");
-    let said = ["what killed runs left cannot be removed", "belongs to user 65534, not to 0, and is left alone"];
-    let ended = victim.run().assert_failed_with(&said);
-    assert!(ended.runs().join("0000000a/journal.jsonl").exists());
+/// What takes a second user, and root to act for it.
+mod as_root {
+    use super::*;
+
+    #[test]
+    fn a_run_of_another_user_fails_the_next_and_stays() {
+        let victim = Victim::new("plain");
+        leave_a_run(victim.runs(), BEGIN);
+        let run = victim.runs().join("0000000a");
+        std::os::unix::fs::chown(&run, Some(65534), None).expect("root may give it away");
+        let said = ["what killed runs left cannot be removed", "belongs to user 65534, not to 0, and is left alone"];
+        let ended = victim.run().assert_failed_with(&said);
+        assert!(ended.runs().join("0000000a/journal.jsonl").exists());
+    }
 }
 
 /// A mount in the way stands for whatever keeps a file from being removed.
 #[test]
 fn what_a_reconcile_cannot_remove_fails_its_run_and_goes_with_the_next() {
-    let victim = Victim::new("plain");
+    let victim = where_mounted("mount -t tmpfs tmpfs $runs/0000000a/alice/busy");
     let intent = r#"{"type":"intent","id":0,"effect":{"kind":"node_dir","name":"alice"}}"#;
     leave_a_run(victim.runs(), &format!("{BEGIN}\n{intent}\n"));
     let busy = victim.runs().join("0000000a/alice/busy");
     fs::create_dir_all(&busy).expect("it can be made");
-    let none: Option<&str> = None;
-    mount(none, &busy, Some("tmpfs"), MsFlags::empty(), none).expect("it can be mounted");
     let ended = victim.run();
     let journal = fs::read_to_string(ended.runs().join("0000000a/journal.jsonl")).expect("it is there");
-    umount(&busy).expect("it was mounted");
     let said = ["what killed runs left cannot be removed", "run 0000000a", "0000000a/alice: Device or resource busy"];
     let ended = ended.assert_failed_with(&said);
     assert_eq!(journal, format!("{BEGIN}\n{intent}\n"), "its record stays");
