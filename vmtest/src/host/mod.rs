@@ -28,7 +28,7 @@ pub use lease::{Holder, Waiting};
 pub(crate) use locked_dir::{LOCK, LockedDir};
 pub(crate) use panics::{Panic, Panics, containing_panics};
 pub(crate) use places::runs_root;
-pub(crate) use process::{DEATH_WITHIN, Ended, Process, ProcessId, has_capabilities};
+pub(crate) use process::{DEATH_WITHIN, Ended, Process, ProcessId, find_program, has_capabilities};
 pub(crate) use random::random;
 pub(crate) use rootless::{Entrance, MACHINE_IDS, ROOTLESS, caller, enter, entrance, may_make_networks};
 pub(crate) use stopped::{stopped, timeout, while_stopped};

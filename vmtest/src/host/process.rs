@@ -1,8 +1,9 @@
 //! Processes, named so that a reused pid is never mistaken for them.
 
 use std::{
-    fmt, fs, io,
+    env, fmt, fs, io,
     os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -14,6 +15,20 @@ use crate::sys::watch_readable;
 
 /// A killed VMM is gone in under 20 ms; one that is not after this is stuck in the kernel.
 pub(crate) const DEATH_WITHIN: Duration = Duration::from_secs(10);
+
+/// Where programs for root are, which are not on the PATH of every user.
+const SYSTEM_DIRECTORIES: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// The path of a program: on PATH, or where those for root are.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = env::split_paths(&path).chain(SYSTEM_DIRECTORIES.map(PathBuf::from));
+    dirs.map(|dir| dir.join(name)).find(|program| is_program(program))
+}
+
+fn is_program(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
 
 /// Whether a process with this `/proc/<pid>/status` may use all of these capabilities, by their numbers.
 pub(crate) fn has_capabilities(status: &str, wanted: &[u32]) -> bool {

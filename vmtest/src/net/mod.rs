@@ -2,6 +2,8 @@
 
 mod bridge;
 mod namespace;
+#[allow(dead_code, reason = "its users come with the next changes")]
+mod nft;
 mod rate;
 
 pub(crate) use bridge::Links;
