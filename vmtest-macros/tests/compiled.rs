@@ -30,6 +30,7 @@ mod harness {
             Backend(&'static str),
             Nodes(u32),
             Mtu(u32),
+            Egress(bool),
             Budget { nodes: u32, memory: Option<u64>, cpus: Option<u32>, disk: Option<u64> },
             Allow(Allow),
         }

@@ -45,6 +45,7 @@ impl Settings {
 
         let setting = match key.form {
             Form::Text(make) => text(key, &name, value).map(make),
+            Form::Flag(make) => flag(key, &name, value).map(make),
             Form::Count(make) => count(key, &name, value).map(make),
             Form::Size(make) => text(key, &name, value).and_then(|text| parse(&text, units::bytes)).map(make),
             Form::Duration(make) => {
@@ -101,6 +102,7 @@ fn literal(key: &Key, name: &Ident, value: Value) -> syn::Result<Lit> {
 fn wrong_type(key: &Key, span: Span) -> syn::Error {
     let wanted = match key.form {
         Form::Text(_) => "a string",
+        Form::Flag(_) => "`true` or `false`",
         Form::Count(_) => "a whole number, at least 1",
         Form::Size(_) => "a size, a string with a unit",
         Form::Duration(_) => "a duration, a string with a unit",
@@ -119,6 +121,13 @@ fn wrong_type(key: &Key, span: Span) -> syn::Error {
 fn text(key: &Key, name: &Ident, value: Value) -> syn::Result<LitStr> {
     match literal(key, name, value)? {
         Lit::Str(text) => Ok(text),
+        other => Err(wrong_type(key, other.span())),
+    }
+}
+
+fn flag(key: &Key, name: &Ident, value: Value) -> syn::Result<bool> {
+    match literal(key, name, value)? {
+        Lit::Bool(flag) => Ok(flag.value),
         other => Err(wrong_type(key, other.span())),
     }
 }

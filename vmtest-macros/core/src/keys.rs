@@ -28,6 +28,8 @@ impl fmt::Display for Place {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Form {
     Text(fn(LitStr) -> Setting),
+    /// `true` or `false`.
+    Flag(fn(bool) -> Setting),
     /// A whole number, at least 1.
     Count(fn(u32) -> Setting),
     /// A string with a unit; bytes.
@@ -89,6 +91,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "network", places: ANYWHERE, form: Form::Network, example: r#"network("front")"# },
     Key { name: "nodes", places: TEST, form: Form::Count(Setting::Nodes), example: "nodes = 3" },
     Key { name: "mtu", places: TEST, form: Form::Count(Setting::Mtu), example: "mtu = 1400" },
+    Key { name: "egress", places: TEST, form: Form::Flag(Setting::Egress), example: "egress = true" },
     Key { name: "timeout", places: TEST, form: Form::Duration(Setting::Timeout), example: r#"timeout = "3m""# },
     Key { name: "backend", places: TEST, form: Form::Text(Setting::Backend), example: r#"backend = "qemu""# },
     Key { name: "budget", places: TEST, form: Form::Budget, example: "budget(nodes = 3)" },

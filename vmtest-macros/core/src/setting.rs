@@ -24,6 +24,7 @@ pub(crate) enum Setting {
     Backend(LitStr),
     Nodes(u32),
     Mtu(u32),
+    Egress(bool),
     Budget(Budget),
     /// A variant of `vmtest::__private::Allow`.
     Allow(Ident),
@@ -84,6 +85,7 @@ impl Setting {
             Self::Backend(name) => quote!(Backend(#name)),
             Self::Nodes(count) => quote!(Nodes(#count)),
             Self::Mtu(bytes) => quote!(Mtu(#bytes)),
+            Self::Egress(on) => quote!(Egress(#on)),
             Self::Budget(budget) => {
                 let Budget { nodes, memory, cpus, disk } = budget;
                 let (memory, cpus, disk) = (option(memory.as_ref()), option(cpus.as_ref()), option(disk.as_ref()));

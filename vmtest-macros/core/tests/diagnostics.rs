@@ -50,7 +50,7 @@ fn unknown_key() {
     on_test(
         "memroy = \"1GiB\"",
         "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, \
-         `kernel_args`, `rate`, `nodes`, `mtu`, `timeout`, `backend`, `budget`, `allow`, `crate`",
+         `kernel_args`, `rate`, `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `budget`, `allow`, `crate`",
     );
     on_node(
         "colour = 3",
@@ -85,6 +85,7 @@ fn key_in_the_wrong_place() {
         ("timeout", "timeout = \"3m\""),
         ("nodes", "nodes = 3"),
         ("mtu", "mtu = 1400"),
+        ("egress", "egress = true"),
         ("backend", "backend = \"qemu\""),
         ("budget", "budget(nodes = 3)"),
         ("allow", "allow(\"task-panic\")"),
@@ -115,6 +116,9 @@ fn wrong_type_of_value() {
     );
     on_test("rate = 10", "`rate` takes a rate, a string with a unit: write `rate = \"10Mbit\"`");
     on_test("mtu = \"1400\"", "`mtu` takes a whole number, at least 1: write `mtu = 1400`");
+    for value in ["1", "\"true\"", "yes"] {
+        on_test(&format!("egress = {value}"), "`egress` takes `true` or `false`: write `egress = true`");
+    }
     on_node("ip = 10", "`ip` takes an IPv4 address in a string: write `ip = \"10.77.0.50\"`");
     on_node("mac = 52", "`mac` takes a hardware address in a string: write `mac = \"52:54:00:00:00:50\"`");
     on_test("crate = vmtest", "`crate` takes a path in a string: write `crate = \"::vmtest\"`");
@@ -135,6 +139,7 @@ fn wrong_unit() {
 #[test]
 fn key_without_a_value() {
     on_test("memory", "`memory` needs a value: write `memory = \"512MiB\"`");
+    on_test("egress", "`egress` needs a value: write `egress = true`");
     on_test("memory =", "`memory` needs a value: write `memory = \"512MiB\"`");
     for fixture in ["fixture", "fixture()", "fixture ="] {
         on_test(fixture, "`fixture` needs a directory: write `fixture(\"tests/data\", at = \"/srv\")`");
@@ -323,7 +328,7 @@ fn all_problems_are_reported_at_once() {
             "`memory` needs a value: write `memory = \"512MiB\"`",
             "`cpus` takes a whole number, at least 1: write `cpus = 2`",
             "unknown key `weather`\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`, `rate`, \
-             `nodes`, `mtu`, `timeout`, `backend`, `budget`, `allow`, `crate`",
+             `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `budget`, `allow`, `crate`",
             "a test is asynchronous: write `async fn boots`",
             "a test cannot be generic: nobody is there to choose the types",
             "a node needs a name: write `name: Node`",

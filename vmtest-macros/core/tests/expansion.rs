@@ -357,6 +357,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn nodes() {}
                 ///mtu = 1400
                 pub fn mtu() {}
+                ///egress = true
+                pub fn egress() {}
                 ///timeout = "3m"
                 pub fn timeout() {}
                 ///backend = "qemu"

@@ -76,6 +76,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Whether the machines reach what the host reaches, over IPv4, and resolve names as it does. Without, nothing leaves
+    /// the cluster's network.
+    pub fn egress(mut self, on: bool) -> Self {
+        self.spec.egress = on;
+        self
+    }
+
     /// Limit for boot and body together, before scaling.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.spec.timeout = Some(limit);

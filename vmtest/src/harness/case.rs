@@ -84,6 +84,8 @@ pub enum Setting {
     Nodes(u32),
     /// `mtu = n`
     Mtu(u32),
+    /// `egress = true`
+    Egress(bool),
     /// `budget(nodes = n, memory = "..", cpus = n, disk = "..")`, sizes in bytes.
     Budget {
         /// How many machines.
@@ -140,6 +142,7 @@ impl TestCase {
             match *option {
                 Setting::Network { name, .. } => spec.networks.push(name.to_owned()),
                 Setting::Mtu(bytes) => spec.mtu = Some(bytes),
+                Setting::Egress(on) => spec.egress = on,
                 Setting::Timeout(ms) => spec.timeout = Some(Duration::from_millis(ms)),
                 Setting::Backend(names) => spec.backends.extend(names.split(',').map(|name| name.trim().to_owned())),
                 Setting::Budget { nodes, memory, cpus, disk } => spec.budget = Budget { nodes, memory, cpus, disk },
@@ -196,6 +199,7 @@ fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
             | Setting::Backend(_)
             | Setting::Nodes(_)
             | Setting::Mtu(_)
+            | Setting::Egress(_)
             | Setting::Budget { .. }
             | Setting::Allow(_) => {}
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, DiskPlan, Facts, InterfacePlan, NetworkPlan, NodePlan, RatePlan, SCRATCH,
+    Capabilities, DiskPlan, EgressPlan, Facts, InterfacePlan, NetworkPlan, NodePlan, RatePlan, SCRATCH,
     addresses::{Addresses, assign},
     network::{MAX_NODES, ip6},
     problems::Problems,
@@ -49,6 +49,9 @@ pub struct Plan {
     pub capabilities: Capabilities,
     /// Its networks, the default one first.
     pub networks: Vec<NetworkPlan>,
+    /// The way out of them; without, there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressPlan>,
     /// The machines, in launch order.
     pub nodes: Vec<NodePlan>,
     /// For each node, the initramfs of its image, to which its own facts are appended.
@@ -103,6 +106,7 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
         name: spec.name.clone(),
         backend: backend.name,
         capabilities: backend.capabilities,
+        egress: spec.egress.then(|| EgressPlan::new(&networks)),
         networks,
         nodes,
         base_initramfs,

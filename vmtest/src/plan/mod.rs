@@ -5,6 +5,7 @@
 
 mod addresses;
 mod cluster;
+mod egress;
 mod facts;
 mod hosts;
 mod interface;
@@ -16,6 +17,7 @@ mod share;
 
 pub(crate) use cluster::DEFAULT_IMAGE;
 pub use cluster::{Plan, plan, plan_more};
+pub use egress::EgressPlan;
 pub use facts::{BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, ImageFacts, MemoryLimit};
 pub(crate) use hosts::hosts;
 pub use interface::InterfacePlan;

@@ -23,6 +23,9 @@ pub struct ClusterSpec {
     /// The largest packet in bytes on the cluster's networks; `None` is 1500.
     #[serde(default)]
     pub mtu: Option<u32>,
+    /// Whether its machines reach beyond its network.
+    #[serde(default)]
+    pub egress: bool,
     /// Limit for boot and body together, before scaling; `None` is the default of [`crate::plan`].
     pub timeout: Option<Duration>,
     /// The backends that may run it, in order of preference; empty leaves it to the settings.

@@ -188,6 +188,24 @@ fn who_joins_later_is_beside_those_that_are_there() {
 }
 
 #[test]
+fn only_who_asks_for_a_way_out_has_one() {
+    let mut spec = ClusterSpec::new("t");
+    spec.nodes = vec![NodeSpec::new("a")];
+    assert_eq!(plan(&spec, &facts()).unwrap().egress, None);
+    spec.egress = true;
+    let egress = plan(&spec, &facts()).unwrap().egress;
+    expect![[r#"
+        {
+          "uplink": "uplink",
+          "address": "192.0.2.2",
+          "gateway": "192.0.2.1",
+          "prefix": 30,
+          "mtu": 1500
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&egress).unwrap());
+}
+
+#[test]
 fn a_node_has_its_own_rate_or_that_of_the_test() {
     let mut spec = ClusterSpec::new("t");
     spec.mtu = Some(1400);
