@@ -18,6 +18,8 @@ pub struct GuestConfig {
     pub interfaces: Vec<Interface>,
     /// Addresses and names of all machines.
     pub hosts: Vec<(String, String)>,
+    /// The address of whom it asks for other names.
+    pub nameserver: Option<String>,
     /// The line of `authorized_keys` that lets root in.
     pub authorized_key: String,
     /// The key by which it is known.
@@ -94,6 +96,9 @@ pub(crate) fn write_archive<W: Write>(out: W, config: &GuestConfig) -> io::Resul
         0o644,
         &lines(["127.0.0.1 localhost\n::1 localhost\n".to_owned()].into_iter().chain(hosts).collect()),
     )?;
+    if let Some(nameserver) = &config.nameserver {
+        archive.file("etc/resolv.conf", 0o644, format!("nameserver {nameserver}\n").as_bytes())?;
+    }
     let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let interface =
         |i: &Interface| format!("{} {} {} {} {}\n", i.mac, i.address, or_none(&i.gateway), or_none(&i.address6), i.mtu);
@@ -140,6 +145,7 @@ mod tests {
             hostname: "alice".into(),
             interfaces: vec![],
             hosts: vec![],
+            nameserver: None,
             authorized_key: "ssh-ed25519 A".into(),
             host_key: HostKey { private: [1; 32], public: [2; 32] },
             mounts: vec![],

@@ -156,6 +156,7 @@ fn config() -> GuestConfig {
         hostname: "alice".into(),
         interfaces: vec![interface],
         hosts: vec![("10.77.0.11".into(), "alice".into())],
+        nameserver: None,
         authorized_key: "ssh-ed25519 AAAA".into(),
         host_key: HostKey { private: [1; 32], public: [2; 32] },
         mounts: Vec::new(),

@@ -68,7 +68,7 @@ pub(super) fn write(root: &Path, kernel_version: &str, out: &Path) -> Result<()>
         archive.file("etc/group", 0o644, b"root:x:0:\ntty:x:5:\n")?;
         archive.file("etc/shadow", 0o600, b"root:*:19000:0:99999:7:::\n")?;
         archive.file("etc/shells", 0o644, b"/bin/sh\n")?;
-        archive.file("etc/nsswitch.conf", 0o644, b"passwd: files\ngroup: files\nshadow: files\nhosts: files\n")?;
+        archive.file("etc/nsswitch.conf", 0o644, b"passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")?;
         archive.file("bin/busybox", 0o755, &busybox)?;
         for applet in applets.lines().filter(|applet| *applet != "bin/busybox") {
             archive.symlink(applet, "/bin/busybox")?;

@@ -70,7 +70,7 @@ async fn launch(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
     make_scratch(run, member)?;
     // At each start, because other machines may have come and gone. A few milliseconds, so it may block the engine; on
     // another thread it could not be stopped by a teardown.
-    let config = guest::config(&member.plan, &run.plan.networks, &run.nodes(), &run.keys);
+    let config = guest::config(&member.plan, &run.plan, &run.nodes(), &run.keys);
     run.hypervisor
         .prepare(&member.plan, &member.base_initramfs, &member.dir, &config)
         .map_err(|e| cannot_write(&member.dir, e))?;

@@ -3,10 +3,10 @@
 use vmtest_images::{GuestConfig, HostKey, Interface, Mount};
 
 use super::ssh::Keys;
-use crate::plan::{InterfacePlan, NetworkPlan, NodePlan, hosts};
+use crate::plan::{InterfacePlan, NetworkPlan, NodePlan, Plan, hosts};
 
-/// The facts of this node, in a cluster of these networks and machines.
-pub(crate) fn config(node: &NodePlan, networks: &[NetworkPlan], all: &[NodePlan], keys: &Keys) -> GuestConfig {
+/// The facts of this node, in the cluster of this plan and these machines.
+pub(crate) fn config(node: &NodePlan, cluster: &Plan, all: &[NodePlan], keys: &Keys) -> GuestConfig {
     let interface = |(number, (network, interface)): (usize, (&NetworkPlan, &InterfacePlan))| Interface {
         mac: interface.mac.clone(),
         address: format!("{}/{}", interface.ip, network.prefix),
@@ -17,8 +17,13 @@ pub(crate) fn config(node: &NodePlan, networks: &[NetworkPlan], all: &[NodePlan]
     };
     GuestConfig {
         hostname: node.name.clone(),
-        interfaces: node.places(networks).enumerate().map(interface).collect(),
+        interfaces: node.places(&cluster.networks).enumerate().map(interface).collect(),
         hosts: hosts(node, all),
+        // Where its way to everywhere else begins.
+        nameserver: cluster
+            .egress
+            .as_ref()
+            .and_then(|_| Some(node.places(&cluster.networks).next()?.0.gateway.to_string())),
         authorized_key: keys.authorized_key(),
         host_key: HostKey { private: keys.host_seed(), public: keys.host_public() },
         mounts: node
