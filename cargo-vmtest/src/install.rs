@@ -2,9 +2,15 @@
 
 use std::{path::Path, process::Command};
 
-/// A program that the QEMU backend or the image builder calls, with the package that has it on Debian and Ubuntu.
-const PROGRAMS: &[(&str, &str)] =
-    &[("qemu-system-x86_64", "qemu-system-x86"), ("mkfs.ext4", "e2fsprogs"), ("apt-get", "apt"), ("dpkg-deb", "dpkg")];
+/// A program that the QEMU backend, the image builder or the way out of a cluster calls, with the package that has it on Debian and Ubuntu.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("apt-get", "apt"),
+    ("dpkg-deb", "dpkg"),
+    ("nft", "nftables"),
+    ("pasta", "passt"),
+];
 /// Where administrators' programs are, which are not on the PATH of ordinary users.
 const SYSTEM_PATH: &[&str] = &["/usr/sbin", "/sbin"];
 

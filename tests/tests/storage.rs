@@ -71,7 +71,7 @@ fn storage_without_locks_is_refused() {
     Victim::new("without_locks").run().assert_failed_with(&said).assert_nothing_left();
 }
 
-const BEGIN: &str = r#"{"type":"begin","version":2,"test":"t","owner":{"pid":1,"start":1,"boot":"b"},"at":0}"#;
+const BEGIN: &str = r#"{"type":"begin","version":3,"test":"t","owner":{"pid":1,"start":1,"boot":"b"},"at":0}"#;
 
 /// Puts a run with this journal where the next test finds it.
 fn leave_a_run(runs: &Path, journal: &str) {
@@ -92,7 +92,7 @@ fn a_run_that_had_announced_nothing_is_removed(#[case] journal: &str) {
 }
 
 #[rstest]
-#[case::newer(&BEGIN.replace("\"version\":2", "\"version\":3"), "is of version 3; this vmtest reads 2")]
+#[case::newer(&BEGIN.replace("\"version\":3", "\"version\":4"), "is of version 4; this vmtest reads 3")]
 #[case::damaged(&format!("{BEGIN}\nnonsense"), "is damaged in line 2")]
 fn a_run_that_cannot_be_understood_fails_the_next_and_stays(#[case] journal: &str, #[case] said: &str) {
     let victim = Victim::new("plain");

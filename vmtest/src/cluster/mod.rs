@@ -4,6 +4,7 @@ mod boot;
 #[cfg(test)]
 mod brake;
 mod clock;
+mod egress;
 mod handle;
 mod ladder;
 mod late;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use super::{boot::boot, member::Member, run::Run};
+use super::{boot::boot, egress::make_egress, member::Member, run::Run};
 use crate::{
     error::{Error, Kind, Phase},
     evidence::Event,
     host::{Effect, timeout},
     hypervisor::Port,
-    net::Links,
+    net::{Links, egress::no_forwarding},
 };
 
 /// Makes network and machines and waits until every machine answers.
@@ -37,8 +37,9 @@ pub(crate) async fn provision(run: &Arc<Run>) -> Result<(), Error> {
     Ok(())
 }
 
-async fn make_network(run: &Run, members: &[Arc<Member>]) -> Result<(), Error> {
+async fn make_network(run: &Arc<Run>, members: &[Arc<Member>]) -> Result<(), Error> {
     let links = run.links.get_or_try_init(Links::open)?;
+    no_forwarding()?;
     links.loopback_up().await?;
     let before = links.names().await?.into_iter().map(|(_, name)| name).collect();
     // Another provisioning of the same run would have found the same.
@@ -50,6 +51,9 @@ async fn make_network(run: &Run, members: &[Arc<Member>]) -> Result<(), Error> {
     }
     for member in members {
         add_ports(run, member).await?;
+    }
+    if let Some(egress) = &run.plan.egress {
+        make_egress(run, egress).await?;
     }
     Ok(())
 }

@@ -280,10 +280,10 @@ mod tests {
         let unclear = leave_a_run(&places, &ProcessId { boot: "another".into(), ..id.clone() });
         let journal = unclear.join(crate::host::JOURNAL);
         let text = std::fs::read_to_string(&journal).unwrap();
-        std::fs::write(&journal, text.replacen("\"version\":2", "\"version\":3", 1)).unwrap();
+        std::fs::write(&journal, text.replacen("\"version\":3", "\"version\":4", 1)).unwrap();
         let other = leave_a_run(&places, &id);
         let left = remove(&places).await.left();
-        assert!(left.len() == 1 && left[0].contains("is of version 3; this vmtest reads 2"), "{left:?}");
+        assert!(left.len() == 1 && left[0].contains("is of version 4; this vmtest reads 3"), "{left:?}");
         assert!(places.scratch.join(unclear.file_name().unwrap()).join("0/disk.ext4").exists());
         assert!(!other.exists());
         drop(sleeper.wait());

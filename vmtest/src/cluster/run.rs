@@ -40,6 +40,8 @@ pub(crate) struct Run {
     pub(crate) dir: LockedDir,
     pub(crate) journal: Journal,
     pub(crate) keeper: Keeper,
+    /// One in the network of the test's caller, for a cluster with a way out.
+    pub(crate) outer_keeper: Option<Keeper>,
     /// The runtime, inside the cluster's network, on which all work of the framework happens.
     pub(crate) engine: Handle,
     /// A runtime in the network of the test's caller.
@@ -84,6 +86,11 @@ impl Run {
     /// Time since provisioning began.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Everything whose children end with the run.
+    pub(crate) fn keepers(&self) -> impl Iterator<Item = &Keeper> {
+        [&self.keeper].into_iter().chain(&self.outer_keeper)
     }
 
     /// The machines of now.

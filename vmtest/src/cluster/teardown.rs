@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     evidence::Event,
-    host::{Effect, JOURNAL, LOCK, ProcessId},
+    host::{Effect, JOURNAL, Keeper, LOCK, ProcessId},
 };
 
 /// What is added to the name of something that no plan has.
@@ -26,7 +26,9 @@ pub(crate) async fn teardown(run: &Run) -> Vec<String> {
     let began = Instant::now();
     // From here on nothing new is made.
     run.tasks.end().await;
-    run.keeper.close().await;
+    for keeper in run.keepers() {
+        keeper.close().await;
+    }
     run.members().iter().for_each(|member| member.ssh.close());
     // Before the records are released that explain some of them.
     let mut leaks = end_strays(run).await;
@@ -44,13 +46,13 @@ pub(crate) async fn teardown(run: &Run) -> Vec<String> {
 }
 
 /// Ends children of the keeper that no record names. Where provisioning was dropped between a fork and its record,
-/// there is one for each record of a VMM that was about to start; more than these are leaks.
+/// there is one for each record of a process that was about to start; more than these are leaks.
 async fn end_strays(run: &Run) -> Vec<String> {
     let outstanding = run.journal.outstanding();
-    let of_vmm = outstanding.iter().filter(|entry| matches!(entry.effect, Effect::Process { .. }));
-    let (recorded, about_to_start): (Vec<_>, Vec<_>) = of_vmm.partition(|entry| entry.process.is_some());
+    let processes = outstanding.iter().filter(|entry| entry.effect.is_process());
+    let (recorded, about_to_start): (Vec<_>, Vec<_>) = processes.partition(|entry| entry.process.is_some());
     let recorded: BTreeSet<_> = recorded.iter().filter_map(|entry| Some(entry.process.as_ref()?.pid)).collect();
-    let strays = run.keeper.children().into_iter().filter(|pid| !recorded.contains(pid));
+    let strays = run.keepers().flat_map(Keeper::children).filter(|pid| !recorded.contains(pid));
     let strays: Vec<_> = strays.filter_map(|pid| Some((ProcessId::of(pid).ok()?, name_of(pid)))).collect();
     let mut ended = Vec::new();
     let mut leaks = Vec::new();
@@ -78,6 +80,7 @@ async fn leaked_links(run: &Run) -> Vec<String> {
     let members = run.members();
     let ours = |name: &str| {
         run.plan.networks.iter().any(|network| name == network.bridge)
+            || run.plan.egress.as_ref().is_some_and(|egress| egress.uplink == name)
             || members.iter().any(|member| member.plan.links().any(|link| link == name))
     };
     let leaked = names.filter(|name| !before.contains(name));

@@ -17,8 +17,7 @@ use crate::{
 /// The result names what could not be undone; those records stay in the journal.
 pub(super) async fn undo_all(journal: &Journal, dir: &Path, links: Option<&Links>) -> Vec<String> {
     let entries = journal.outstanding();
-    let (processes, others): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|entry| matches!(entry.effect, Effect::Process { .. }));
+    let (processes, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.effect.is_process());
     // All at once, and before anything that they use is taken away.
     let mut left: Vec<_> = join_all(processes.iter().map(|entry| undo(entry, journal, dir, links))).await;
     if let Some(links) = links
@@ -36,9 +35,9 @@ pub(super) async fn undo_all(journal: &Journal, dir: &Path, links: Option<&Links
 /// The one table of what undoes what. The result names what is left.
 async fn undo(entry: &Entry, journal: &Journal, dir: &Path, links: Option<&Links>) -> Option<String> {
     let result = match (&entry.effect, &entry.process) {
-        (Effect::Process { .. }, Some(id)) => end(id).await,
+        (Effect::Process { .. } | Effect::Helper { .. }, Some(id)) => end(id).await,
         // Not yet known when its owner died, and so killed by its parent-death signal.
-        (Effect::Process { .. }, None) => Ok(()),
+        (Effect::Process { .. } | Effect::Helper { .. }, None) => Ok(()),
         (Effect::NodeDir { name }, _) => remove_node_dir(name, dir),
         (Effect::Scratch { path }, _) => remove_scratch(path, dir),
         (Effect::Link { name }, _) => match links {

@@ -46,7 +46,10 @@ pub(super) fn gather(
         (asked.clone(), facts)
     };
     let fixtures: Vec<_> = fixtures.into_iter().map(&mut fixture).collect();
-    let missing = net::missing();
+    let mut missing = net::missing();
+    if spec.egress {
+        missing.extend(net::egress::missing());
+    }
     // An image can take minutes to build, which nobody should wait for only to read what else is wrong.
     let build = hypervisor.is_ok() && missing.is_empty() && fixtures.iter().all(|(_, built)| built.is_ok());
     let image = |name: &str| Some((name.to_owned(), image(&cache, name, observer, build).transpose()?));

@@ -285,6 +285,8 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     if *cancelled.borrow() {
         return Err(Error::new(Kind::Cancelled, "cancelled by a signal"));
     }
+    // A keeper's children are in the network of its thread.
+    let outer_keeper = plan.egress.is_some().then(Keeper::start).transpose()?;
     let namespace = enter_new_namespace()?;
     if !spec.allow.contains(&Allow::TaskPanic) {
         caller.panics.watch(namespace);
@@ -310,6 +312,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
         dir,
         journal,
         keeper,
+        outer_keeper,
         engine: engine.handle().clone(),
         outside: caller.outside,
         hypervisor,

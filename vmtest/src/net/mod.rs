@@ -1,8 +1,8 @@
 //! The network of a cluster: a namespace, a bridge, a tap for each node.
 
 mod bridge;
+pub(crate) mod egress;
 mod namespace;
-#[allow(dead_code, reason = "its users come with the next changes")]
 mod nft;
 mod rate;
 

@@ -77,6 +77,7 @@ pub(crate) enum Condition {
     /// It leaves through this interface.
     To(String),
     /// It leaves through another interface.
+    #[allow(dead_code, reason = "for tables in a network that outlives its cluster")]
     NotTo(String),
     /// It was sent by an address of this network.
     Source(Ipv4Net),
@@ -227,6 +228,7 @@ impl Condition {
 ///
 /// # Errors
 /// [`Kind::Missing`] without `nft`; [`Kind::Host`] when it is somebody else's, or cannot be removed.
+#[allow(dead_code, reason = "for tables in a network that outlives its cluster")]
 pub(crate) fn remove_table(name: &str, mark: &str) -> Result<(), Error> {
     if !tables()?.iter().any(|found| found == name) {
         return Ok(());
@@ -251,6 +253,7 @@ pub(crate) fn remove_table(name: &str, mark: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Kind::Missing`] without `nft`; [`Kind::Host`] when it cannot list them.
+#[allow(dead_code, reason = "for tables in a network that outlives its cluster")]
 pub(crate) fn tables() -> Result<Vec<String>, Error> {
     let listed = list(&["list", "tables", "inet"]).map_err(|e| failed("list the tables".into(), e))?;
     let ours = |object| match object {

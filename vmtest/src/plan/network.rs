@@ -85,7 +85,7 @@ impl NetworkPlan {
     }
 
     /// The first address, which is the network's own, and the last, which is that of all machines in it.
-    pub(super) fn ends(&self) -> [Ipv4Addr; 2] {
+    pub(crate) fn ends(&self) -> [Ipv4Addr; 2] {
         let hosts = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
         [self.gateway.to_bits() & !hosts, self.gateway.to_bits() | hosts].map(Ipv4Addr::from_bits)
     }

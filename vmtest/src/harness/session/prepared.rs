@@ -8,7 +8,7 @@ use super::{Caller, Session, prepare, runtime};
 use crate::{
     cluster::{Run, teardown},
     harness::traces::Traces,
-    host::Panics,
+    host::{Keeper, Panics},
     spec::{ClusterSpec, NodeSpec},
 };
 
@@ -39,7 +39,8 @@ pub(super) fn torn_down_after<T: Send>(work: impl AsyncFnOnce(&Arc<Run>) -> T + 
         let left = engine.block_on(teardown(&run));
         assert!(!run.dir.path().exists(), "{} is there: {left:?}", run.dir.path().display());
         assert!(!run.scratch.path().exists(), "{} is there: {left:?}", run.scratch.path().display());
-        assert_eq!(run.keeper.children(), Vec::<i32>::new(), "the keeper has children");
+        let children: Vec<_> = run.keepers().flat_map(Keeper::children).collect();
+        assert_eq!(children, Vec::<i32>::new(), "the keepers have children");
         assert_eq!(run.journal.outstanding(), [], "the journal names something");
         // A link that somebody else has made stays until its network ends, with this thread.
         let again = engine.block_on(teardown(&run));

@@ -30,7 +30,7 @@ pub(crate) fn check(journal: &[u8]) {
                 let of_run = Effect::scratch_of_run(path, run, "scratch");
                 assert!(of_run.is_none_or(|of_run| of_run.ends_with("scratch/0000000a")), "{}", path.display());
             }
-            Effect::Link { .. } | Effect::Process { .. } => {}
+            Effect::Link { .. } | Effect::Process { .. } | Effect::Helper { .. } => {}
         }
     }
     assert_eq!(read(&rewritten(&contents)).map(|again| again.entries.len()), Ok(contents.entries.len()));

@@ -12,7 +12,7 @@ use crate::host::{LOCK, ProcessId};
 /// The file in the run directory.
 pub(crate) const JOURNAL: &str = "journal.jsonl";
 /// Version of the format; a reader refuses a newer one and leaves the run alone.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// Something that a run changes on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,9 +38,19 @@ pub(crate) enum Effect {
         /// The node that it runs.
         node: String,
     },
+    /// Another program that works for the cluster: its way out, for example.
+    Helper {
+        /// The program.
+        name: String,
+    },
 }
 
 impl Effect {
+    /// Whether it is a process, which is ended before anything that it uses is taken away.
+    pub(crate) fn is_process(&self) -> bool {
+        matches!(self, Self::Process { .. } | Self::Helper { .. })
+    }
+
     /// The folder that this name means in a run directory; `None` for a name that leads anywhere else.
     pub(crate) fn node_dir(run: &Path, name: &str) -> Option<PathBuf> {
         let mut parts = Path::new(name).components();
@@ -65,6 +75,7 @@ impl fmt::Display for Effect {
             Self::NodeDir { name } => write!(f, "folder `{name}`"),
             Self::Scratch { path } => write!(f, "scratch disk {}", path.display()),
             Self::Process { node } => write!(f, "VMM of `{node}`"),
+            Self::Helper { name } => write!(f, "helper `{name}`"),
         }
     }
 }

@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 use super::{properties::check, record::*, *};
 use crate::host::ProcessId;
 
-const BEGIN: &str = r#"{"type":"begin","version":2,"test":"t","owner":{"pid":1,"start":1,"boot":"b"},"at":0}"#;
+const BEGIN: &str = r#"{"type":"begin","version":3,"test":"t","owner":{"pid":1,"start":1,"boot":"b"},"at":0}"#;
 
 fn link(name: &str) -> Effect {
     Effect::Link { name: name.into() }
@@ -68,7 +68,7 @@ fn a_journal_that_cannot_be_believed_is_refused_with_the_reason() {
     let newer = r#"{"type":"begin","version":99,"owner":"of another form"}"#;
     let intent = r#"{"type":"intent","id":0,"effect":{"kind":"link","name":"br0"}}"#;
     for (bytes, said) in [
-        (format!("{newer}\n"), "is of version 99; this vmtest reads 2: prune it with a newer one"),
+        (format!("{newer}\n"), "is of version 99; this vmtest reads 3: prune it with a newer one"),
         (format!("{intent}\n"), "is damaged in line 1 (`begin` is the first line, and no other)"),
         (format!("{BEGIN}\n{BEGIN}\n"), "is damaged in line 2 (`begin` is the first line, and no other)"),
         (format!("{BEGIN}\n{{\"type\":\"inten\n{intent}\n"), "is damaged in line 2 (EOF while parsing a string"),
