@@ -54,7 +54,8 @@ fn unknown_key() {
     );
     on_node(
         "colour = 3",
-        "unknown key `colour`\na node takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`, `rate`, `ip`, `mac`",
+        "unknown key `colour`\na node takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`, `rate`, `ip`, `mac`, \
+         `network`",
     );
     on_test(
         "fixture(\"d\", lable = \"x\")",

@@ -353,6 +353,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn kernel_args() {}
                 ///rate = "10Mbit"
                 pub fn rate() {}
+                ///network("front")
+                pub fn network() {}
                 ///nodes = 3
                 pub fn nodes() {}
                 ///mtu = 1400
@@ -389,6 +391,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn ip() {}
                 ///mac = "52:54:00:00:00:50"
                 pub fn mac() {}
+                ///network("front")
+                pub fn network() {}
                 use self::{cp as _, fixture as _, fixture as _};
             }
             #[cfg(rust_analyzer)]
