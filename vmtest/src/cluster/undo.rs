@@ -6,8 +6,9 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::{
+    error::Error,
     host::{DEATH_WITHIN, Effect, Entry, Journal, LockedDir, Process, ProcessId, remove_folder},
-    net::Links,
+    net::{Links, mark, remove_table, within},
     plan::SCRATCH,
 };
 
@@ -45,8 +46,37 @@ async fn undo(entry: &Entry, journal: &Journal, dir: &Path, links: Option<&Links
             // The owner is gone, and with it and its VMMs the namespace that held the link.
             None => Ok(()),
         },
+        (Effect::HostLink { name, namespace }, _) if Effect::is_host_link(dir, name) => {
+            let run = id_of(dir);
+            in_network(*namespace, journal, async || Links::open()?.remove_marked(name, &run).await)
+        }
+        (Effect::HostTable { name, namespace }, _) if Effect::is_host_table(dir, name) => {
+            let mark = mark(&id_of(dir));
+            in_network(*namespace, journal, async || remove_table(name, &mark))
+        }
+        (Effect::HostLink { name, .. } | Effect::HostTable { name, .. }, _) => {
+            Err(format!("`{name}`: not of this run"))
+        }
     };
     result.map(|()| journal.released(entry.id)).err()
+}
+
+/// The id of the run with this directory.
+fn id_of(run: &Path) -> String {
+    run.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Does this in a network namespace of others, if that is still there. It is not after a reboot, when another may have
+/// its number.
+fn in_network(
+    namespace: u64,
+    journal: &Journal,
+    work: impl AsyncFnOnce() -> Result<(), Error> + Send,
+) -> Result<(), String> {
+    if journal.begin().is_some_and(|begin| begin.owner.boot != ProcessId::own().boot) {
+        return Ok(());
+    }
+    within(namespace, work).map(|_| ()).map_err(|e| e.to_string())
 }
 
 fn remove_node_dir(name: &str, run: &Path) -> Result<(), String> {
@@ -78,23 +108,4 @@ pub(super) async fn end(id: &ProcessId) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_named_after_the_run_is_removed() {
-        let root = tempfile::tempdir().unwrap();
-        let run = root.path().join("1234");
-        for other in ["scratch/5678/node", "1234/node", "scratch/1234/node/deeper"] {
-            let path = root.path().join(other);
-            std::fs::create_dir_all(&path).unwrap();
-            assert!(remove_scratch(&path, &run).unwrap_err().contains("no scratch disk of this run"), "{other}");
-            assert!(path.exists());
-        }
-        remove_scratch(&root.path().join("scratch/1234/node"), &run).unwrap();
-        assert!(!root.path().join("scratch/1234").exists());
-        remove_scratch(&root.path().join("scratch/1234/node"), &run).unwrap();
-        assert!(remove_node_dir("../scratch", &run).unwrap_err().contains("no folder of this run"));
-        assert!(root.path().join("scratch/5678/node").exists());
-    }
-}
+mod tests;

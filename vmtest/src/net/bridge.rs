@@ -221,11 +221,11 @@ fn no_duplicate_detection(link: &str) -> io::Result<bool> {
 }
 
 /// Asked in the network namespace of the calling thread.
-fn has_ipv6(link: &str) -> bool {
+pub(super) fn has_ipv6(link: &str) -> bool {
     Path::new("/proc/sys/net/ipv6/conf").join(link).exists()
 }
 
-fn is_absent(error: &rtnetlink::Error) -> bool {
+pub(super) fn is_absent(error: &rtnetlink::Error) -> bool {
     matches!(error, rtnetlink::Error::NetlinkError(e) if e.to_io().raw_os_error() == Some(libc::ENODEV))
 }
 
@@ -233,7 +233,7 @@ pub(super) fn failed(what: impl AsRef<str>, why: impl std::error::Error + Send +
     Error::new(Kind::Host, format!("cannot {}", what.as_ref())).caused_by(why)
 }
 
-fn parse_mac(mac: &str) -> Result<Vec<u8>, Error> {
+pub(super) fn parse_mac(mac: &str) -> Result<Vec<u8>, Error> {
     let bytes: Option<Vec<u8>> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
     bytes.filter(|b| b.len() == 6).ok_or_else(|| Error::new(Kind::Spec, format!("`{mac}` is no hardware address")))
 }

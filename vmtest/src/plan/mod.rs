@@ -22,7 +22,7 @@ pub use facts::{BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, Im
 pub(crate) use hosts::hosts;
 pub use interface::InterfacePlan;
 pub use network::NetworkPlan;
-pub(crate) use network::{DEFAULT_MTU, SSH_PORT};
+pub(crate) use network::{DEFAULT_MTU, SSH_PORT, gateway, ip6};
 pub(crate) use node::SCRATCH;
 pub use node::{DiskPlan, NodePlan};
 pub use rate::RatePlan;

@@ -71,7 +71,7 @@ impl NetworkPlan {
     }
 
     fn numbered(number: u8, name: &str, mtu: u32) -> Self {
-        let gateway = Ipv4Addr::new(10, 77, number, 1);
+        let gateway = gateway(number);
         Self {
             name: name.to_owned(),
             bridge: format!("br{number}"),
@@ -105,13 +105,18 @@ impl NetworkPlan {
 
 /// The IPv6 address that goes with an address of the network: `fd77::11` with `10.77.0.11`, the same digits for people,
 /// and `fd77:0:0:2::11` with `10.77.2.11`.
-pub(super) fn ip6(ip: Ipv4Addr) -> Ipv6Addr {
+pub(crate) fn ip6(ip: Ipv4Addr) -> Ipv6Addr {
     let digits = |octet: u8| {
         let octet = u16::from(octet);
         (octet / 100) << 8 | (octet / 10 % 10) << 4 | (octet % 10)
     };
     let [.., network, node] = ip.octets();
     Ipv6Addr::new(0xfd77, 0, 0, digits(network), 0, 0, 0, digits(node))
+}
+
+/// The address of the host in the network of this number.
+pub(crate) fn gateway(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, number, 1)
 }
 
 /// The hardware addresses that go with an address of the network, the best first.

@@ -30,6 +30,14 @@ pub(crate) fn check(journal: &[u8]) {
                 let of_run = Effect::scratch_of_run(path, run, "scratch");
                 assert!(of_run.is_none_or(|of_run| of_run.ends_with("scratch/0000000a")), "{}", path.display());
             }
+            Effect::HostLink { name, .. } => {
+                let foreign = !name.starts_with("vt0000000a");
+                assert!(!(foreign && Effect::is_host_link(run, name)), "`{name}` is of another run");
+            }
+            Effect::HostTable { name, .. } => {
+                let foreign = !name.starts_with("0000000a");
+                assert!(!(foreign && Effect::is_host_table(run, name)), "`{name}` is of another run");
+            }
             Effect::Link { .. } | Effect::Process { .. } | Effect::Helper { .. } => {}
         }
     }

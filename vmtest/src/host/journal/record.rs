@@ -23,6 +23,20 @@ pub(crate) enum Effect {
         /// Its name there.
         name: String,
     },
+    /// A network interface in the network of whoever started the test, where the kernel does not remove it with the run.
+    HostLink {
+        /// Its name there, which begins with [`host_prefix`] of the run.
+        name: String,
+        /// The inode of that network namespace.
+        namespace: u64,
+    },
+    /// A table of packet filters there.
+    HostTable {
+        /// Its name, which is the id of the run, alone or with a word behind it.
+        name: String,
+        /// The inode of that network namespace.
+        namespace: u64,
+    },
     /// The folder of a node in the run directory.
     NodeDir {
         /// Its name, which is the node's.
@@ -45,10 +59,31 @@ pub(crate) enum Effect {
     },
 }
 
+/// What the names of a run's interfaces begin with in somebody else's network: no other run has the same.
+pub(crate) fn host_prefix(run: &str) -> String {
+    format!("vt{run}")
+}
+
+/// The longest name of an interface: the kernel has room for one byte more, which ends it.
+const LINK_NAME: usize = 15;
+
 impl Effect {
     /// Whether it is a process, which is ended before anything that it uses is taken away.
     pub(crate) fn is_process(&self) -> bool {
         matches!(self, Self::Process { .. } | Self::Helper { .. })
+    }
+
+    /// Whether this can be the name of an interface that the run has made in somebody else's network.
+    pub(crate) fn is_host_link(run: &Path, name: &str) -> bool {
+        let suffix = id_of(run).and_then(|id| name.strip_prefix(&host_prefix(id)));
+        name.len() <= LINK_NAME && suffix.is_some_and(is_plain)
+    }
+
+    /// Whether this can be the name of a table of packet filters that the run has made in somebody else's network.
+    pub(crate) fn is_host_table(run: &Path, name: &str) -> bool {
+        let suffix = id_of(run).and_then(|id| name.strip_prefix(id));
+        let word = |suffix: &str| suffix.strip_prefix('-').is_some_and(|word| !word.is_empty() && is_plain(word));
+        suffix.is_some_and(|suffix| suffix.is_empty() || word(suffix))
     }
 
     /// The folder that this name means in a run directory; `None` for a name that leads anywhere else.
@@ -68,10 +103,20 @@ impl Effect {
     }
 }
 
+fn id_of(run: &Path) -> Option<&str> {
+    run.file_name()?.to_str()
+}
+
+fn is_plain(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Link { name } => write!(f, "link `{name}`"),
+            Self::HostLink { name, .. } => write!(f, "link `{name}` in the host's network"),
+            Self::HostTable { name, .. } => write!(f, "packet filters `{name}` in the host's network"),
             Self::NodeDir { name } => write!(f, "folder `{name}`"),
             Self::Scratch { path } => write!(f, "scratch disk {}", path.display()),
             Self::Process { node } => write!(f, "VMM of `{node}`"),

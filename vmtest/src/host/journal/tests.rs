@@ -117,12 +117,31 @@ fn names_that_lead_out_of_a_run_mean_nothing() {
     assert!(scratch("/c/scratch/1234/0"));
 }
 
+#[test]
+fn names_of_others_mean_nothing_in_the_hosts_network() {
+    let run = Path::new("/runs/0000000a");
+    for name in ["", "eth0", "vt", "vt0000000b0", "vt0000000a/0", "vt0000000a..", "vt0000000a123456", "xvt0000000a0"] {
+        assert!(!Effect::is_host_link(run, name), "{name}");
+    }
+    assert!(Effect::is_host_link(run, "vt0000000a0") && Effect::is_host_link(run, "vt0000000a12345"));
+    for name in ["", "filter", "0000000b", "0000000a1", "0000000a-", "0000000a-/", "x0000000a"] {
+        assert!(!Effect::is_host_table(run, name), "{name}");
+    }
+    assert!(Effect::is_host_table(run, "0000000a") && Effect::is_host_table(run, "0000000a-egress"));
+    assert!(!Effect::is_host_link(Path::new("/"), "vt0") && !Effect::is_host_table(Path::new("/"), ""));
+}
+
 /// What a journal consists of, in any order.
 fn record() -> impl Strategy<Value = Record> {
     let name = || proptest::sample::select(vec!["br0", "..", "a/b", "", "alice", "\u{0}\n"]).prop_map(str::to_owned);
+    let host_name = || {
+        proptest::sample::select(vec!["0000000a", "vt0000000a0", "0000000b", "vt0000000b0", ""]).prop_map(str::to_owned)
+    };
     let path = proptest::sample::select(vec!["/c/scratch/0000000a/0", "/c/scratch/0000000a/..", "scratch", "/"]);
     let effect = prop_oneof![
         name().prop_map(|name| Effect::Link { name }),
+        (host_name(), any::<u64>()).prop_map(|(name, namespace)| Effect::HostLink { name, namespace }),
+        (host_name(), any::<u64>()).prop_map(|(name, namespace)| Effect::HostTable { name, namespace }),
         name().prop_map(|name| Effect::NodeDir { name }),
         path.prop_map(|path| Effect::Scratch { path: path.into() }),
         name().prop_map(|node| Effect::Process { node }),
