@@ -4,10 +4,12 @@ mod cache;
 mod claims;
 mod host;
 mod nextest;
+mod standin;
 mod victim;
 
 pub use cache::private_cache;
 pub use claims::{Claims, Seen};
 pub use host::{Host, Vmm, on_path, run_dir, vmm_of};
 pub use nextest::Nextest;
+pub use standin::StandIn;
 pub use victim::{Ended, Running, Victim, WITHOUT_RIGHTS};

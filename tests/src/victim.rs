@@ -119,11 +119,11 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits until it prints a line with this text.
+    /// Waits until it prints a line with this text, and gives that line.
     ///
     /// # Panics
     /// When it ends without.
-    pub fn wait_for(&mut self, text: &str) {
+    pub fn wait_for(&mut self, text: &str) -> String {
         let mut line = String::new();
         while !line.contains(text) {
             line.clear();
@@ -131,6 +131,7 @@ impl Running {
             assert!(read > 0, "it ended before it printed `{text}`: {}{}", self.printed, self.complained());
             self.printed += &line;
         }
+        line
     }
 
     /// Waits until this text is on its standard error.

@@ -5,7 +5,7 @@ use syn::{Lit, LitStr, Path};
 
 use crate::addresses;
 use crate::grammar::{Entry, Value, span_of, split};
-use crate::keys::{self, Form, Key, Place};
+use crate::keys::{self, Form, Key, PLACES, Place};
 use crate::problems::Problems;
 use crate::setting::{Budget, Fixture, Network, Setting};
 use crate::units;
@@ -59,6 +59,12 @@ impl Settings {
                 Ok(None) => return,
                 Err(error) => Err(error),
             },
+            Form::Network if self.place == Place::Test && matches!(value, Value::Assigned(_)) => {
+                if self.settings.iter().any(|setting| matches!(setting, Setting::Place(_))) {
+                    problems.at(name.span(), "networks are in one place: leave one `network = \"..\"` out");
+                }
+                text(key, &name, value).and_then(|text| place(&text))
+            }
             Form::Network => match network(key, &name, value, self.place, problems) {
                 Ok(Some(network)) => Ok(Setting::Network(network)),
                 Ok(None) => return,
@@ -190,6 +196,20 @@ fn allowed(
         }
     }
     Ok(allowed)
+}
+
+/// Where the test's networks are.
+fn place(text: &LitStr) -> syn::Result<Setting> {
+    let written = text.value();
+    match PLACES.iter().find(|(name, _)| *name == written) {
+        Some((_, variant)) => Ok(Setting::Place(Ident::new(variant, Span::call_site()))),
+        None => {
+            let names: Vec<&str> = PLACES.iter().map(|(name, _)| *name).collect();
+            let unknown = keys::unknown_value(&written, "network =", &names);
+            let named = format!("a network of this name is `network(\"{written}\")`");
+            Err(syn::Error::new(text.span(), format!("{unknown}; {named}")))
+        }
+    }
 }
 
 /// The keys inside `budget(..)`, with examples.

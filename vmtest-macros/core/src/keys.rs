@@ -44,7 +44,7 @@ pub(crate) enum Form {
     Mac(fn([u8; 6]) -> Setting),
     /// `fixture("dir", at = "..", label = "..")`, any number of times.
     Fixture,
-    /// `network("name", ip = "..", mac = "..")`, any number of times.
+    /// `network("name", ip = "..", mac = "..")`, any number of times; on the test also one of [`PLACES`], once.
     Network,
     /// `allow("..", "..")`: strings in parentheses, each the first of one of these pairs; the second is the variant of
     /// `vmtest::__private::Allow`.
@@ -71,6 +71,9 @@ const NODE: &[Place] = &[Place::Node];
 
 /// What can be allowed, with the variant that it becomes.
 const ALLOWED: &[(&str, &str)] = &[("task-panic", "TaskPanic")];
+
+/// Where a network can be, with the variant that it becomes.
+pub(crate) const PLACES: &[(&str, &str)] = &[("own", "Own"), ("host", "Host")];
 
 /// Every key, in the order in which messages list them.
 pub(crate) const KEYS: &[Key] = &[

@@ -23,6 +23,8 @@ pub(crate) enum Setting {
     KernelArgs(LitStr),
     Backend(LitStr),
     Nodes(u32),
+    /// A variant of `vmtest::__private::NetworkPlace`.
+    Place(Ident),
     Mtu(u32),
     Egress(bool),
     Budget(Budget),
@@ -84,6 +86,7 @@ impl Setting {
             Self::KernelArgs(text) => quote!(KernelArgs(#text)),
             Self::Backend(name) => quote!(Backend(#name)),
             Self::Nodes(count) => quote!(Nodes(#count)),
+            Self::Place(place) => quote!(Place(#krate::__private::NetworkPlace::#place)),
             Self::Mtu(bytes) => quote!(Mtu(#bytes)),
             Self::Egress(on) => quote!(Egress(#on)),
             Self::Budget(budget) => {

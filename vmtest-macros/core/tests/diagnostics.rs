@@ -162,6 +162,19 @@ fn wrong_fixture() {
 }
 
 #[test]
+fn wrong_place_of_networks() {
+    on_test("network = 3", "`network` takes a name in parentheses: write `network(\"front\")`");
+    on_test(
+        "network = \"hots\"",
+        "`network =` does not take `hots`, did you mean `host`?\n`network =` takes `own`, `host`; a network of this name is \
+         `network(\"hots\")`",
+    );
+    on_test("network = \"own\", network = \"host\"", "networks are in one place: leave one `network = \"..\"` out");
+    on_node("network = \"host\"", "`network` takes a name in parentheses: write `network(\"front\")`");
+    check("network = \"host\", network(\"front\")", "async fn boots(node: Node) {}", &[]);
+}
+
+#[test]
 fn wrong_allow() {
     for allow in ["allow", "allow()", "allow ="] {
         on_test(allow, "`allow` needs a value: write `allow(\"task-panic\")`");

@@ -76,7 +76,8 @@ impl Cluster {
     /// # Panics
     /// With the panic of what it runs, or when the cluster is gone.
     pub async fn enter<T: Send + 'static>(&self, work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
-        on_a_thread_of(&self.run, &self.run.engine, work).await
+        let inside = if self.run.host.is_some() { &self.run.outside } else { &self.run.engine };
+        on_a_thread_of(&self.run, inside, work).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use super::{boot::boot, egress::make_egress, member::Member, run::Run};
+use super::{boot::boot, egress::make_egress, host_side, member::Member, run::Run};
 use crate::{
     error::{Error, Kind, Phase},
     evidence::Event,
@@ -49,6 +49,7 @@ async fn make_network(run: &Arc<Run>, members: &[Arc<Member>]) -> Result<(), Err
         links.add_bridge(network).await?;
         run.journal.done(bridge, None)?;
     }
+    host_side::connect(run, links).await?;
     for member in members {
         add_ports(run, member).await?;
     }
@@ -71,8 +72,9 @@ pub(super) async fn add_ports(run: &Run, member: &Member) -> Result<(), Error> {
         if run.hypervisor.port() == Port::Tap {
             links.add_tap(network, interface).await?;
         }
-        links.add_neighbour(network, interface).await?;
+        links.add_neighbour(&network.bridge, interface, &interface.mac).await?;
         run.journal.done(tap, None)?;
+        host_side::add_neighbour(run, network, interface, &member.plan)?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use futures_util::{
 use once_cell::sync::OnceCell;
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{clock::Clock, member::Member, scratch::ScratchDir, tasks::Tasks};
+use super::{clock::Clock, host_side::HostSide, member::Member, scratch::ScratchDir, tasks::Tasks};
 use crate::{
     error::Error,
     evidence::{Event, Observer},
@@ -42,7 +42,7 @@ pub(crate) struct Run {
     pub(crate) keeper: Keeper,
     /// One in the network of the test's caller, for a cluster with a way out.
     pub(crate) outer_keeper: Option<Keeper>,
-    /// The runtime, inside the cluster's network, on which all work of the framework happens.
+    /// The runtime, where the cluster's bridge is, on which all work of the framework happens.
     pub(crate) engine: Handle,
     /// A runtime in the network of the test's caller.
     pub(crate) outside: Handle,
@@ -59,6 +59,8 @@ pub(crate) struct Run {
     pub(crate) links: OnceCell<Links>,
     /// The links that were in the cluster's network before anything was made.
     pub(crate) links_before: OnceCell<Vec<String>>,
+    /// What it has in the network of whoever started the test, if it has something there; then the body is there too.
+    pub(crate) host: Option<HostSide>,
     /// Where the scratch disks of this run are.
     pub(crate) scratch: ScratchDir,
     pub(crate) started: Instant,

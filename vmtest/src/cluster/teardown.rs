@@ -6,12 +6,14 @@ use std::{collections::BTreeSet, fs, time::Instant};
 use futures_util::future::join_all;
 
 use super::{
+    host_side::{self, HostSide},
     run::Run,
     undo::{end, undo_all},
 };
 use crate::{
     evidence::Event,
     host::{Effect, JOURNAL, Keeper, LOCK, ProcessId},
+    plan::NetworkPlan,
 };
 
 /// What is added to the name of something that no plan has.
@@ -34,12 +36,14 @@ pub(crate) async fn teardown(run: &Run) -> Vec<String> {
     let mut leaks = end_strays(run).await;
     let mut left = undo_all(&run.journal, run.dir.path(), run.links.get()).await;
     leaks.extend(leaked_links(run).await);
+    leaks.extend(host_side::leaked(run));
     leaks.extend(forgotten_files(run));
     if left.is_empty() {
         let removed = run.scratch.remove().and_then(|()| run.dir.remove());
         left.extend(removed.err().map(|e| e.to_string()));
     }
     run.claim.release();
+    run.host.iter().for_each(HostSide::release);
     left.extend(leaks);
     run.emit(&Event::TornDown { took: began.elapsed(), left: left.clone() });
     left
@@ -79,7 +83,9 @@ async fn leaked_links(run: &Run) -> Vec<String> {
     };
     let members = run.members();
     let ours = |name: &str| {
-        run.plan.networks.iter().any(|network| name == network.bridge)
+        let of_bridge =
+            |network: &NetworkPlan| name == network.bridge || network.host.as_ref().is_some_and(|end| name == end.port);
+        run.plan.networks.iter().any(of_bridge)
             || run.plan.egress.as_ref().is_some_and(|egress| egress.uplink == name)
             || members.iter().any(|member| member.plan.links().any(|link| link == name))
     };

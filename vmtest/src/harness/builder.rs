@@ -17,7 +17,7 @@ use crate::{
     cluster::Cluster,
     evidence::{Event, Observer},
     failure::Failure,
-    spec::{Allow, Budget, ClusterSpec, NodeSpec},
+    spec::{Allow, Budget, ClusterSpec, NetworkPlace, NodeSpec},
 };
 
 /// The limit of a cluster that has none.
@@ -60,6 +60,13 @@ impl ClusterBuilder {
     /// Adds a machine.
     pub fn node(mut self, node: NodeSpec) -> Self {
         self.spec.nodes.push(node);
+        self
+    }
+
+    /// Where its networks are; by default in a place of their own. In the [host's](NetworkPlace::Host) all programs reach its
+    /// machines, and the body is where its caller is. That needs root there, and `nft`.
+    pub fn place(mut self, place: NetworkPlace) -> Self {
+        self.spec.place = place;
         self
     }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cluster::Cluster,
     failure::Failure,
-    spec::{Allow, Budget, ClusterSpec, FixtureSpec, NetworkSpec, NodeSettings, NodeSpec},
+    spec::{Allow, Budget, ClusterSpec, FixtureSpec, NetworkPlace, NetworkSpec, NodeSettings, NodeSpec},
 };
 
 /// One test: the constant that `#[vm_test]` emits.
@@ -82,6 +82,8 @@ pub enum Setting {
     Backend(&'static str),
     /// `nodes = n`
     Nodes(u32),
+    /// `network = ".."`
+    Place(NetworkPlace),
     /// `mtu = n`
     Mtu(u32),
     /// `egress = true`
@@ -141,6 +143,7 @@ impl TestCase {
         for option in self.options {
             match *option {
                 Setting::Network { name, .. } => spec.networks.push(name.to_owned()),
+                Setting::Place(place) => spec.place = place,
                 Setting::Mtu(bytes) => spec.mtu = Some(bytes),
                 Setting::Egress(on) => spec.egress = on,
                 Setting::Timeout(ms) => spec.timeout = Some(Duration::from_millis(ms)),
@@ -198,6 +201,7 @@ fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
             | Setting::Timeout(_)
             | Setting::Backend(_)
             | Setting::Nodes(_)
+            | Setting::Place(_)
             | Setting::Mtu(_)
             | Setting::Egress(_)
             | Setting::Budget { .. }

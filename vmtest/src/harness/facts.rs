@@ -1,18 +1,28 @@
 //! Looks at the host for what a plan needs, and makes what the cache does not have.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use tokio::runtime::Handle;
 use vmtest_fixtures::{Cache, Disk, Fixture};
 use vmtest_images::Progress;
 
 use super::{progress::BuildProgress, settings::Settings};
 use crate::{
+    cluster::Planner,
     error::{Error, Kind},
     evidence::{Event, Observer},
+    host::host_prefix,
     hypervisor::{self, Hypervisor},
-    net,
-    plan::{BackendFacts, BudgetFacts, Capabilities, DEFAULT_IMAGE, Facts, FixtureFacts, ImageFacts},
-    spec::{ClusterSpec, NodeSettings},
+    net::{self, Claimed},
+    plan::{
+        BackendFacts, BudgetFacts, Capabilities, DEFAULT_IMAGE, Facts, FixtureFacts, HostFacts, ImageFacts,
+        NetworkPlan, plan_more,
+    },
+    spec::{ClusterSpec, NetworkPlace, NodeSettings},
 };
 
 /// What a plan is made from.
@@ -23,11 +33,37 @@ pub(super) struct Gathered {
     pub(super) disks: Vec<Disk>,
 }
 
+/// What there is for a cluster in the network of whoever started the test.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Host {
+    facts: Option<HostFacts>,
+    missing: Vec<String>,
+}
+
+/// Claims what the cluster of this run shall have in the network of the calling thread, which may block.
+pub(super) fn claim_host(spec: &ClusterSpec, run: &str, caller: &Handle) -> (Host, Vec<Claimed>) {
+    if spec.place == NetworkPlace::Own {
+        return (Host::default(), Vec::new());
+    }
+    let mut host = Host { facts: None, missing: net::missing_for_host() };
+    let mut claimed = Vec::new();
+    if host.missing.is_empty() {
+        match caller.block_on(net::claim(NetworkPlan::names(spec).len())) {
+            Ok(free) => claimed = free,
+            Err(e) => host.missing.push(e.to_string()),
+        }
+    }
+    let numbers: Vec<_> = claimed.iter().map(|claimed| claimed.number).collect();
+    host.facts = (!numbers.is_empty()).then(|| HostFacts { prefix: host_prefix(run), numbers });
+    (host, claimed)
+}
+
 /// Everything that the spec names, found or made. What failed is in the facts, for the plan to name all of it at once.
 pub(super) fn gather(
     spec: &ClusterSpec,
     settings: &Settings,
     budget: BudgetFacts,
+    host: &Host,
     observer: Option<&Observer>,
 ) -> Gathered {
     let cache = settings.cache_dir();
@@ -50,6 +86,7 @@ pub(super) fn gather(
     if spec.egress {
         missing.extend(net::egress::missing());
     }
+    missing.extend(host.missing.iter().cloned());
     // An image can take minutes to build, which nobody should wait for only to read what else is wrong.
     let build = hypervisor.is_ok() && missing.is_empty() && fixtures.iter().all(|(_, built)| built.is_ok());
     let image = |name: &str| Some((name.to_owned(), image(&cache, name, observer, build).transpose()?));
@@ -61,10 +98,30 @@ pub(super) fn gather(
         images: images.into_iter().filter_map(image).collect(),
         fixtures,
         missing,
+        host: host.facts.clone(),
         budget,
         timeout_scale: settings.timeout_scale,
     };
     Gathered { facts, hypervisor: hypervisor.ok(), disks }
+}
+
+/// Plans machines that join the test's own later, with its defaults. As long as it lives, so do the run's fixture disks.
+pub(super) fn planner(
+    spec: ClusterSpec,
+    networks: Vec<NetworkPlan>,
+    settings: &'static Settings,
+    budget: BudgetFacts,
+    observer: Option<Observer>,
+    disks: Vec<Disk>,
+) -> Planner {
+    let held = Mutex::new(disks);
+    Box::new(move |nodes, others, first| {
+        let spec = ClusterSpec { nodes: nodes.to_vec(), ..spec.clone() };
+        let Gathered { facts, disks, .. } =
+            gather(&spec, settings, budget.clone(), &Host::default(), observer.as_ref());
+        held.lock().unwrap_or_else(PoisonError::into_inner).extend(disks);
+        plan_more(&spec, &facts, &networks, others, first)
+    })
 }
 
 /// Where the fixture disks of this process are kept, with the limit that its settings set.

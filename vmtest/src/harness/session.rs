@@ -14,7 +14,7 @@ mod prepared;
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -25,26 +25,25 @@ use tokio::{
     runtime::{self, Handle, Runtime},
     sync::{oneshot, watch},
 };
-use vmtest_fixtures::Disk;
 
 use super::{
     end::End,
-    facts::{Gathered, gather},
+    facts::{Gathered, claim_host, gather, planner},
     prune::{places, reconcile_once},
     settings::Settings,
     signals,
     traces::{Traces, stop_following},
 };
 use crate::{
-    cluster::{Clock, Cluster, Member, Planner, Run, ScratchDir, Tasks, provision, teardown},
+    cluster::{Clock, Cluster, HostSide, Member, Run, ScratchDir, Tasks, provision, teardown},
     error::{Error, Kind, Phase},
     evidence::{Event, Observer, ShownWait, say},
     failure::Failure,
     guest::{scale_timeouts, ssh::Keys},
     host::{Claim, HostBudget, Journal, Keeper, Ledger, LockedDir, Panics, Place, Request},
-    net::enter_new_namespace,
-    plan::{self, BudgetFacts, NetworkPlan},
-    spec::{Allow, ClusterSpec},
+    net::{enter_namespace, enter_new_namespace, hold_namespace},
+    plan,
+    spec::{Allow, ClusterSpec, NetworkPlace},
 };
 
 /// A body that has not ended this long after its deadline blocks its thread: a dropped future ends at once.
@@ -271,11 +270,12 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     reconcile_once(&places)?;
     let ledger = Ledger::open(&places.runs)?;
     let budget = HostBudget::measure(&ledger, settings.budget, settings.cache_dir())?;
-    let Gathered { facts, hypervisor, disks } = gather(&spec, settings, budget.facts(), observer.as_ref());
+    let id = LockedDir::new_id()?;
+    let (host, claimed) = claim_host(&spec, &id, &caller.outside);
+    let Gathered { facts, hypervisor, disks } = gather(&spec, settings, budget.facts(), &host, observer.as_ref());
     let plan = plan::plan(&spec, &facts)?;
     let hypervisor = hypervisor.expect("a plan has a backend");
 
-    let id = LockedDir::new_id()?;
     let request = Request { run: id.clone(), test: plan.name.clone(), wants: plan.claim, spare: plan.spare };
     let mut cancelled = caller.cancelled;
     let take = lease(&ledger, &budget, request, observer.as_ref(), &mut cancelled);
@@ -287,20 +287,36 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     }
     // A keeper's children are in the network of its thread.
     let outer_keeper = plan.egress.is_some().then(Keeper::start).transpose()?;
-    let namespace = enter_new_namespace()?;
+    let scale = plan.timeout_scale;
+    scale_timeouts(scale);
+    let (bodies, namespace, way_back) = match spec.place {
+        NetworkPlace::Own => {
+            let namespace = enter_new_namespace()?;
+            (runtime("vmtest-body", &traces, move || scale_timeouts(scale))?, namespace, None)
+        }
+        // Its network says of a thread only that it is somebody's there.
+        NetworkPlace::Host => {
+            caller.panics.mark_thread();
+            let panics = caller.panics.clone();
+            let begin = move || {
+                scale_timeouts(scale);
+                panics.mark_thread();
+            };
+            let way_back = (hold_namespace()?, HostSide::here(claimed)?);
+            (runtime("vmtest-body", &traces, begin)?, enter_new_namespace()?, Some(way_back))
+        }
+    };
     if !spec.allow.contains(&Allow::TaskPanic) {
         caller.panics.watch(namespace);
     }
     let engine = runtime("vmtest-engine", &traces, || {})?;
-    let scale = plan.timeout_scale;
-    let bodies = runtime("vmtest-body", &traces, move || scale_timeouts(scale))?;
-    scale_timeouts(scale);
     let keys = Arc::new(Keys::generate()?);
     let keeper = Keeper::start()?;
     let dir = LockedDir::create(&places.runs, &id, Place::Run)?;
     // A directory without a journal is nobody's; what keeps it from being removed is why there is no journal.
     let journal = Journal::create(dir.path(), &plan.name, places.crash).inspect_err(|_| drop(dir.remove()))?;
     let scratch = ScratchDir::new(places.scratch, dir.id());
+    let (caller_network, host_side) = way_back.unzip();
     let started = Instant::now();
     let run = Run {
         members: watch::Sender::default(),
@@ -318,6 +334,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
         hypervisor,
         links: OnceCell::new(),
         links_before: OnceCell::new(),
+        host: host_side,
         scratch,
         started,
         clock: Arc::new(Clock::start()),
@@ -331,6 +348,11 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
         nodes: run.plan.nodes.iter().map(|node| node.name.clone()).collect(),
         backend: run.hypervisor.describe(),
     });
+    if let Some(network) = caller_network {
+        // Made before a thread was ever elsewhere, so nothing but this run is lost.
+        let failed = |e| Error::new(Kind::Host, "cannot go back to the network of the test's caller").caused_by(e);
+        enter_namespace(&network).map_err(failed).inspect_err(|_| drop(run.dir.remove()))?;
+    }
     Ok((Arc::new(run), engine, bodies))
 }
 
@@ -381,22 +403,4 @@ fn waiting(run: &Run) -> String {
     let waiting =
         |member: &Arc<Member>| Some(format!("\n  node `{}` waits for `{}`", member.plan.name, member.waits_for()?));
     run.members().iter().filter_map(waiting).collect()
-}
-
-/// Plans machines that join the test's own later, with its defaults. As long as it lives, so do the run's fixture disks.
-fn planner(
-    spec: ClusterSpec,
-    networks: Vec<NetworkPlan>,
-    settings: &'static Settings,
-    budget: BudgetFacts,
-    observer: Option<Observer>,
-    disks: Vec<Disk>,
-) -> Planner {
-    let held = Mutex::new(disks);
-    Box::new(move |nodes, others, first| {
-        let spec = ClusterSpec { nodes: nodes.to_vec(), ..spec.clone() };
-        let Gathered { facts, disks, .. } = gather(&spec, settings, budget.clone(), observer.as_ref());
-        held.lock().unwrap_or_else(PoisonError::into_inner).extend(disks);
-        plan::plan_more(&spec, &facts, &networks, others, first)
-    })
 }

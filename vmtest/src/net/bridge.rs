@@ -55,7 +55,8 @@ impl Links {
     /// Makes the bridge: without STP, because a port must forward at once, with the planned hardware address.
     pub(crate) async fn add_bridge(&self, network: &NetworkPlan) -> Result<(), Error> {
         let what = || format!("make the bridge `{}`", network.bridge);
-        let mac = parse_mac(&network.mac)?;
+        let (ip, ip6, mac) = network.of_bridge();
+        let mac = parse_mac(mac)?;
         let bridge = LinkBridge::new(&network.bridge)
             .address(mac)
             .append_extra_attribute(LinkAttribute::Group(GROUP))
@@ -68,12 +69,12 @@ impl Links {
             let changed = LinkUnspec::new_with_index(index).mtu(network.mtu).build();
             self.netlink.link().set(changed).execute().await.map_err(|e| failed(what(), e))?;
         }
-        let address = IpAddr::V4(network.gateway);
+        let address = IpAddr::V4(ip);
         self.netlink.address().add(index, address, network.prefix).execute().await.map_err(|e| failed(what(), e))?;
         if !no_duplicate_detection(&network.bridge).map_err(|e| failed(what(), e))? {
             return Ok(());
         }
-        let address = IpAddr::V6(network.gateway6);
+        let address = IpAddr::V6(ip6);
         self.netlink.address().add(index, address, network.prefix6).execute().await.map_err(|e| failed(what(), e))
     }
 
@@ -149,13 +150,12 @@ impl Links {
     ///
     /// With a permanent neighbour entry the host's first packet reaches the guest as soon as it listens; without one,
     /// ARP backs off for more than a second.
-    pub(crate) async fn add_neighbour(&self, network: &NetworkPlan, interface: &InterfacePlan) -> Result<(), Error> {
-        let bridge = self.index(&network.bridge).await?;
-        let mac = parse_mac(&interface.mac)?;
-        let second = has_ipv6(&network.bridge).then_some(IpAddr::V6(interface.ip6));
+    pub(crate) async fn add_neighbour(&self, link: &str, interface: &InterfacePlan, mac: &str) -> Result<(), Error> {
+        let (index, mac) = (self.index(link).await?, parse_mac(mac)?);
+        let second = has_ipv6(link).then_some(IpAddr::V6(interface.ip6));
         for address in [IpAddr::V4(interface.ip)].into_iter().chain(second) {
             // In place of that of a machine that has left.
-            let neighbour = self.netlink.neighbours().add(bridge, address).link_layer_address(&mac).replace();
+            let neighbour = self.netlink.neighbours().add(index, address).link_layer_address(&mac).replace();
             neighbour.execute().await.map_err(|e| failed(format!("enter {address} as a neighbour"), e))?;
         }
         Ok(())

@@ -1,25 +1,18 @@
-//! The network of a cluster: a namespace, a bridge, a tap for each node.
+//! The network of a cluster: a namespace, a bridge, a tap for each node; and what of it is in the network of whoever
+//! started the test.
 
 mod bridge;
 pub(crate) mod egress;
-#[allow(dead_code, reason = "its users come with the next changes")]
 mod elsewhere;
-#[allow(dead_code, reason = "its users come with the next changes")]
 mod free;
 mod namespace;
 mod nft;
-#[allow(dead_code, reason = "its users come with the next changes")]
 mod pair;
 mod rate;
 
 pub(crate) use bridge::Links;
-#[cfg(test)]
-pub(crate) use elsewhere::hold_namespace;
-pub(crate) use elsewhere::within;
-pub(crate) use namespace::{enter_new_namespace, missing};
-pub(crate) use nft::remove_table;
-#[cfg(test)]
-pub(crate) use nft::{Table, tables};
-#[cfg(test)]
-pub(crate) use pair::Pair;
-pub(crate) use pair::mark;
+pub(crate) use elsewhere::{enter_namespace, hold_namespace, own_namespace, within};
+pub(crate) use free::{Claimed, claim};
+pub(crate) use namespace::{enter_new_namespace, missing, missing_for_host};
+pub(crate) use nft::{Condition, Hook, Rule, Table, Verdict, remove_table, tables};
+pub(crate) use pair::{Pair, mark};

@@ -4,6 +4,7 @@ use std::{fs, fs::OpenOptions, io, os::unix::fs::MetadataExt};
 
 use nix::sched::{CloneFlags, unshare};
 
+use super::{enter_namespace, hold_namespace, nft};
 use crate::{
     error::{Error, Kind},
     host::{Entrance, ROOTLESS, entrance, may_make_networks},
@@ -69,4 +70,15 @@ pub(crate) fn missing() -> Vec<String> {
         Err(e) => missing.push(format!("{TUN} cannot be opened ({e}): load its module with `sudo modprobe tun`")),
     }
     missing
+}
+
+/// What this process lacks to make interfaces in the network where it is; each with its remedy.
+pub(crate) fn missing_for_host() -> Vec<String> {
+    // To go where one is takes the same right over that network as to come back, and changes nothing.
+    let may = hold_namespace().is_ok_and(|own| enter_namespace(&own).is_ok());
+    let no_right = || {
+        let own = "leave `network` out: then the cluster has a network of its own";
+        format!("`network = \"host\"` takes root in the network where the test is started: {AS_ROOT}, or {own}")
+    };
+    (!may).then(no_right).into_iter().chain(nft::missing()).collect()
 }

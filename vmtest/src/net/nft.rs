@@ -228,7 +228,6 @@ impl Condition {
 ///
 /// # Errors
 /// [`Kind::Missing`] without `nft`; [`Kind::Host`] when it is somebody else's, or cannot be removed.
-#[allow(dead_code, reason = "for tables in a network that outlives its cluster")]
 pub(crate) fn remove_table(name: &str, mark: &str) -> Result<(), Error> {
     if !tables()?.iter().any(|found| found == name) {
         return Ok(());
@@ -253,7 +252,6 @@ pub(crate) fn remove_table(name: &str, mark: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Kind::Missing`] without `nft`; [`Kind::Host`] when it cannot list them.
-#[allow(dead_code, reason = "for tables in a network that outlives its cluster")]
 pub(crate) fn tables() -> Result<Vec<String>, Error> {
     let listed = list(&["list", "tables", "inet"]).map_err(|e| failed("list the tables".into(), e))?;
     let ours = |object| match object {

@@ -35,10 +35,19 @@ pub(super) fn assign<'a>(
     networks: &'a [NetworkPlan],
     problems: &mut Problems,
 ) -> Vec<Option<Vec<Addresses<'a>>>> {
-    let mut ips: Vec<_> =
-        networks.iter().map(|network| Taken::new([(network.gateway, "the gateway".to_owned())])).collect();
-    let bridges = networks.iter().map(|network| (network.mac.clone(), "the bridge".to_owned()));
-    let mut macs_taken = Taken::new(bridges.collect::<Vec<_>>());
+    let [gateway, bridge] = ["gateway", "bridge"].map(|who| format!("the {who}"));
+    let mut ips = Vec::new();
+    let mut macs_taken = Taken::new([]);
+    for network in networks {
+        let mut of_network = Taken::new([(network.gateway, gateway.clone())]);
+        if let Some(host) = &network.host {
+            of_network.0.push((host.bridge_ip, bridge.clone()));
+            macs_taken.0.extend([(network.mac.clone(), gateway.clone()), (host.bridge_mac.clone(), bridge.clone())]);
+        } else {
+            macs_taken.0.push((network.mac.clone(), bridge.clone()));
+        }
+        ips.push(of_network);
+    }
     for (other, interface) in others.iter().flat_map(|node| node.interfaces.iter().map(move |i| (node, i))) {
         if let Some(at) = networks.iter().position(|network| network.name == interface.network) {
             ips[at].take(interface.ip, &other.name);
@@ -146,7 +155,13 @@ impl Wanted<'_> {
         let name = self.node;
         let ip = self.ip.and_then(|ip| {
             let free = check_ip(ip, network).and_then(|()| ips.claim(ip, name));
-            free.map_err(|why| problems.spec(format!("node `{name}`: `ip` {ip} {why}: give it another"))).ok()?;
+            let remedy = match &network.host {
+                Some(_) => {
+                    "leave it out, because with `network = \"host\"` each run has the addresses that are free then"
+                }
+                None => "give it another",
+            };
+            free.map_err(|why| problems.spec(format!("node `{name}`: `ip` {ip} {why}: {remedy}"))).ok()?;
             Some(ip)
         });
         let mac = self.mac.and_then(|written| {
@@ -222,7 +237,7 @@ mod tests {
     fn assigned(nodes: &[NodeSpec], others: &[NodePlan], first: usize) -> Result<Vec<(u8, String)>, String> {
         let mut problems = Problems::default();
         let spec = ClusterSpec { nodes: nodes.to_vec(), ..ClusterSpec::new("t") };
-        let networks = NetworkPlan::all(&spec, &mut problems);
+        let networks = NetworkPlan::all(&spec, None, &mut problems);
         let addresses = assign(nodes, others, first, &networks, &mut problems);
         problems.into_result("t").map_err(|e| e.to_string())?;
         let addresses = addresses.into_iter().map(|addresses| addresses.expect("every node has its own"));
@@ -311,8 +326,11 @@ mod tests {
     #[test]
     fn a_network_that_cannot_be_is_said() {
         let there = [node("a").network("front")];
-        let networks =
-            NetworkPlan::all(&ClusterSpec { nodes: there.to_vec(), ..ClusterSpec::new("t") }, &mut Problems::default());
+        let networks = NetworkPlan::all(
+            &ClusterSpec { nodes: there.to_vec(), ..ClusterSpec::new("t") },
+            None,
+            &mut Problems::default(),
+        );
         let nodes = [
             node("elsewhere").network("back"),
             node("twice").network("front").network("front"),
@@ -323,7 +341,7 @@ mod tests {
         assign(&nodes, &[], 1, &networks, &mut problems);
         let many = ["a", "b", "c", "d", "e"].into_iter().fold(node("many"), NodeSpec::network);
         let spec = ClusterSpec { nodes: vec![many], ..ClusterSpec::new("t") };
-        let networks = NetworkPlan::all(&spec, &mut problems);
+        let networks = NetworkPlan::all(&spec, None, &mut problems);
         assign(&spec.nodes, &[], 0, &networks, &mut problems);
         expect_test::expect![[r#"
             `t` cannot run, for 5 reasons:

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    spec::{ClusterSpec, Fake, FixtureSpec, NodeSettings, NodeSpec, Resources},
+    spec::{ClusterSpec, Fake, FixtureSpec, NetworkPlace, NodeSettings, NodeSpec, Resources},
 };
 
 /// The image of a node that names none.
@@ -82,11 +82,15 @@ impl Plan {
 /// the host in one message.
 pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
     let mut problems = Problems::default();
-    let networks = NetworkPlan::all(spec, &mut problems);
+    let networks = NetworkPlan::all(spec, facts.host.as_ref(), &mut problems);
     for network in &networks {
         if let Err(why) = check_name(&network.name) {
             problems.spec(format!("`{}` is no name of a network: {why}", network.name));
         }
+    }
+    if spec.egress && spec.place == NetworkPlace::Host {
+        let why = "the way out leads from a network of the cluster's own, and here the host is the gateway";
+        problems.spec(format!("`egress` and `network = \"host\"`: {why}: leave one of the two out"));
     }
     let nodes = plan_nodes(spec, &networks, facts, (&[], 0), &mut problems);
     let (nodes, base_initramfs): (Vec<_>, _) = nodes.into_iter().unzip();

@@ -19,10 +19,21 @@ pub struct Facts {
     pub fixtures: Vec<(Fixture, Result<FixtureFacts, String>)>,
     /// What else the host lacks: the device for taps, the right to make a network namespace.
     pub missing: Vec<String>,
+    /// What the cluster has in the network of whoever started it, if it shall have something there.
+    pub host: Option<HostFacts>,
     /// How much of the host all machines of all tests may take together.
     pub budget: BudgetFacts,
     /// The factor of `VMTEST_TIMEOUT_SCALE`.
     pub timeout_scale: f64,
+}
+
+/// What is free for a cluster in the network of whoever started it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// What the names of its interfaces there begin with; nobody else's do.
+    pub prefix: String,
+    /// The third byte of the addresses, one for each network.
+    pub numbers: Vec<u8>,
 }
 
 /// How much of the host all machines of all tests may take together.

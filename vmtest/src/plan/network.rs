@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::problems::Problems;
+use super::{HostFacts, problems::Problems};
 use crate::spec::ClusterSpec;
 
 /// One bridge of a cluster, and the addresses on it.
@@ -28,6 +28,24 @@ pub struct NetworkPlan {
     pub gateway6: Ipv6Addr,
     /// Length of the second network's prefix in bits.
     pub prefix6: u8,
+    /// Its end in the network of whoever started the test, where it has one. Then the gateway's addresses are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostEndPlan>,
+}
+
+/// A pair of interfaces that leads from the bridge to the network of whoever started the test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEndPlan {
+    /// The name of the end there.
+    pub link: String,
+    /// The name of the end on the bridge.
+    pub port: String,
+    /// The bridge's own address, from which the framework reaches the machines.
+    pub bridge_ip: Ipv4Addr,
+    /// The bridge's second address.
+    pub bridge_ip6: Ipv6Addr,
+    /// The bridge's hardware address: that of the network is the gateway's.
+    pub bridge_mac: String,
 }
 
 /// The port of the guests' SSH servers, in every image.
@@ -51,12 +69,8 @@ pub(super) const DEFAULT_NETWORK: &str = "default";
 const MAX_NETWORKS: usize = 256;
 
 impl NetworkPlan {
-    /// The networks of a cluster: the default one first, then the others in the order in which they are named.
-    pub(super) fn all(spec: &ClusterSpec, problems: &mut Problems) -> Vec<Self> {
-        let mtu = spec.mtu.unwrap_or(DEFAULT_MTU);
-        if !(MIN_MTU..=MAX_MTU).contains(&mtu) {
-            problems.spec(format!("an `mtu` of {mtu} bytes: it can be {MIN_MTU} to {MAX_MTU}"));
-        }
+    /// The names of a cluster's networks: the default one first, then the others in the order in which they are named.
+    pub(crate) fn names(spec: &ClusterSpec) -> Vec<&str> {
         let mut names = vec![DEFAULT_NETWORK];
         let of_nodes = spec.nodes.iter().flat_map(|node| &node.networks).map(|network| network.name.as_str());
         for name in spec.networks.iter().map(String::as_str).chain(of_nodes) {
@@ -64,23 +78,53 @@ impl NetworkPlan {
                 names.push(name);
             }
         }
+        names
+    }
+
+    /// The networks of a cluster, in the host's network if it has something there.
+    pub(super) fn all(spec: &ClusterSpec, host: Option<&HostFacts>, problems: &mut Problems) -> Vec<Self> {
+        let mtu = spec.mtu.unwrap_or(DEFAULT_MTU);
+        if !(MIN_MTU..=MAX_MTU).contains(&mtu) {
+            problems.spec(format!("an `mtu` of {mtu} bytes: it can be {MIN_MTU} to {MAX_MTU}"));
+        }
+        let names = Self::names(spec);
         if names.len() > MAX_NETWORKS {
             problems.spec(format!("{} networks, but a cluster takes {MAX_NETWORKS}", names.len()));
         }
-        (0..=u8::MAX).zip(names).map(|(number, name)| Self::numbered(number, name, mtu)).collect()
+        let networks = (0..=u8::MAX).zip(names).map(|(index, name)| {
+            let found = host.and_then(|host| Some((*host.numbers.get(usize::from(index))?, host)));
+            match found {
+                Some((number, host)) => {
+                    let end = Some(HostEndPlan::new(number, index, host));
+                    Self { host: end, ..Self::numbered(index, number, name, mtu) }
+                }
+                None => Self::numbered(index, index, name, mtu),
+            }
+        });
+        networks.collect()
     }
 
-    fn numbered(number: u8, name: &str, mtu: u32) -> Self {
+    /// The network at this position of its cluster with the addresses of this number.
+    fn numbered(index: u8, number: u8, name: &str, mtu: u32) -> Self {
         let gateway = gateway(number);
         Self {
             name: name.to_owned(),
-            bridge: format!("br{number}"),
+            bridge: format!("br{index}"),
             mac: format!("52:54:00:4d:{number:02x}:01"),
             gateway,
             prefix: 24,
             mtu,
             gateway6: ip6(gateway),
             prefix6: 64,
+            host: None,
+        }
+    }
+
+    /// What the bridge is reached by, where the framework is: two addresses and the hardware address.
+    pub(crate) fn of_bridge(&self) -> (Ipv4Addr, Ipv6Addr, &str) {
+        match &self.host {
+            Some(host) => (host.bridge_ip, host.bridge_ip6, &host.bridge_mac),
+            None => (self.gateway, self.gateway6, &self.mac),
         }
     }
 
@@ -100,6 +144,20 @@ impl NetworkPlan {
         let [a, b, c, _] = self.gateway.octets();
         let last = u8::try_from(FIRST_NODE + index).ok().filter(|&last| usize::from(last) <= LAST_NODE);
         last.map(|last| Ipv4Addr::new(a, b, c, last))
+    }
+}
+
+impl HostEndPlan {
+    /// For the network of this number, at this position in its cluster.
+    fn new(number: u8, index: u8, host: &HostFacts) -> Self {
+        let bridge_ip = Ipv4Addr::from_bits(gateway(number).to_bits() + 1);
+        Self {
+            link: format!("{}n{index}", host.prefix),
+            port: format!("host{index}"),
+            bridge_ip,
+            bridge_ip6: ip6(bridge_ip),
+            bridge_mac: format!("52:54:00:4d:{number:02x}:02"),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Allow, Budget, NodeSettings, NodeSpec};
+use super::{Allow, Budget, NetworkPlace, NodeSettings, NodeSpec};
 
 /// What a test or a builder asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct ClusterSpec {
     pub defaults: NodeSettings,
     /// The machines, in the order of their addresses.
     pub nodes: Vec<NodeSpec>,
+    /// Where its networks are.
+    #[serde(default)]
+    pub place: NetworkPlace,
     /// Networks beside the default one and those that a node names: for machines that join later.
     #[serde(default)]
     pub networks: Vec<String>,

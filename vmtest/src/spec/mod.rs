@@ -6,6 +6,7 @@ mod cluster;
 mod fake;
 mod network;
 mod node;
+mod place;
 mod resources;
 mod rung;
 
@@ -15,6 +16,7 @@ pub use cluster::ClusterSpec;
 pub use fake::{Call, Fake, Fault, Reply};
 pub use network::NetworkSpec;
 pub use node::{FixtureSpec, NodeSettings, NodeSpec};
+pub use place::NetworkPlace;
 pub use resources::Resources;
 pub(crate) use resources::parse_size;
 pub use rung::Rung;

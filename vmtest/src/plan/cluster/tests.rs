@@ -3,7 +3,7 @@ use expect_test::expect;
 use super::*;
 use crate::{
     error::Kind,
-    plan::{BackendFacts, BudgetFacts, FixtureFacts, ImageFacts, MemoryLimit},
+    plan::{BackendFacts, BudgetFacts, FixtureFacts, HostEndPlan, HostFacts, ImageFacts, MemoryLimit},
     spec,
 };
 
@@ -17,6 +17,7 @@ fn facts() -> Facts {
             Ok(FixtureFacts { path: "/cache/fixtures/1.ext4".into(), label: "schema".into() }),
         )],
         missing: vec![],
+        host: None,
         budget: BudgetFacts { whole: HOST, memory_of: MemoryLimit::Host },
         timeout_scale: 1.0,
     }
@@ -363,4 +364,47 @@ fn more_cpus_than_there_are_are_all_of_them() {
     let mut spec = ClusterSpec::new("t");
     spec.nodes = (0..3).map(|n| NodeSpec::new(format!("n{n}")).cpus(4)).collect();
     assert_eq!(plan(&spec, &facts()).unwrap().claim.cpus, HOST.cpus);
+}
+
+#[test]
+fn in_the_hosts_network_a_cluster_has_what_is_free_there() {
+    let host = Some(HostFacts { prefix: "vt0000000a".into(), numbers: vec![5, 9] });
+    let facts = Facts { host, ..facts() };
+    let mut spec = ClusterSpec::new("t");
+    spec.nodes = vec![NodeSpec::new("a"), NodeSpec::new("b").network("default").network("back")];
+    let planned = plan(&spec, &facts).unwrap();
+    let text = |network: &NetworkPlan| {
+        let NetworkPlan { bridge, mac, gateway, gateway6, host, .. } = network;
+        let HostEndPlan { link, port, bridge_ip, bridge_ip6, bridge_mac } = host.as_ref().unwrap();
+        format!("{bridge} {bridge_mac} {bridge_ip} {bridge_ip6} {port} - {link} {mac} {gateway} {gateway6}")
+    };
+    let expected = [
+        "br0 52:54:00:4d:05:02 10.77.5.2 fd77:0:0:5::2 host0 - vt0000000an0 52:54:00:4d:05:01 10.77.5.1 fd77:0:0:5::1",
+        "br1 52:54:00:4d:09:02 10.77.9.2 fd77:0:0:9::2 host1 - vt0000000an1 52:54:00:4d:09:01 10.77.9.1 fd77:0:0:9::1",
+    ];
+    assert_eq!(planned.networks.iter().map(text).collect::<Vec<_>>(), expected);
+    let interfaces = planned.nodes.iter().flat_map(|node| &node.interfaces);
+    let ips: Vec<_> = interfaces.map(|at| format!("{} {}", at.ip, at.ip6)).collect();
+    let expected = ["10.77.5.11 fd77:0:0:5::11", "10.77.5.12 fd77:0:0:5::12", "10.77.9.12 fd77:0:0:9::12"];
+    assert_eq!(ips, expected);
+
+    (spec.place, spec.egress) = (NetworkPlace::Host, true);
+    let [bridge, gateway] = ["bridge", "gateway"].map(NodeSpec::new);
+    spec.nodes = vec![
+        NodeSpec::new("hint").ip([10, 77, 0, 50]),
+        bridge.ip([10, 77, 5, 2]).mac("52:54:00:4d:05:02"),
+        gateway.ip([10, 77, 5, 1]).mac("52:54:00:4d:05:01"),
+    ];
+    let said = plan(&spec, &facts).unwrap_err().to_string();
+    let remedy = "leave it out, because with `network = \"host\"` each run has the addresses that are free then";
+    for said_of in [
+        "`egress` and `network = \"host\"`: the way out leads from a network of the cluster's own".to_owned(),
+        format!("node `hint`: `ip` 10.77.0.50 is outside of the network 10.77.5.0/24: {remedy}"),
+        format!("node `bridge`: `ip` 10.77.5.2 is that of the bridge: {remedy}"),
+        "node `bridge`: `mac` 52:54:00:4d:05:02 is that of the bridge: give it another".to_owned(),
+        format!("node `gateway`: `ip` 10.77.5.1 is that of the gateway: {remedy}"),
+        "node `gateway`: `mac` 52:54:00:4d:05:01 is that of the gateway: give it another".to_owned(),
+    ] {
+        assert!(said.contains(&said_of), "{said}");
+    }
 }
