@@ -14,9 +14,10 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use rstest::rstest;
 use serde_json::Value;
 use tempfile::TempDir;
-use vmtest_tests::{Ended, Victim, private_cache};
+use vmtest_tests::{Ended, StandIn, Victim, private_cache};
 
 /// Runs that are killed, and what cleans up after them.
 mod victims {
@@ -50,6 +51,13 @@ mod victims {
         keep_journal(&cluster);
     }
 
+    /// All kinds of records about what is in the host's network too, for which another one stands.
+    #[vm_test(backend = "qemu, fake", network = "host", network("back"))]
+    #[ignore = "run by many"]
+    async fn hosted(_node: Node, cluster: Cluster) {
+        keep_journal(&cluster);
+    }
+
     #[test]
     #[ignore = "run by many"]
     fn prunes() {
@@ -62,17 +70,47 @@ const CRASH_AT: &str = "VMTEST_INTERNAL_CRASH_AT";
 /// How many runs beside each other, of whose machines each takes half a core.
 const WORKERS: usize = 4;
 
-/// The run whose steps are tried: a machine takes seconds to boot where it is emulated, so there is one of them.
-fn victim() -> &'static str {
-    let fakes = std::env::var("VMTEST_BACKEND").is_ok_and(|backend| backend == "fake");
-    if fakes { "several" } else { "single" }
+/// The run whose steps are tried, and the network in which it is started if that is not the host's.
+struct Tried {
+    victim: &'static str,
+    network: Option<StandIn>,
+}
+
+impl Tried {
+    /// A machine takes seconds to boot where it is emulated, so there is one of them then.
+    fn new(hosted: bool) -> Self {
+        let fakes = std::env::var("VMTEST_BACKEND").is_ok_and(|backend| backend == "fake");
+        let victim = match (hosted, fakes) {
+            (true, _) => "hosted",
+            (false, true) => "several",
+            (false, false) => "single",
+        };
+        Self { victim, network: hosted.then(StandIn::new) }
+    }
+
+    fn start(&self, name: &str, cache: &Path) -> Victim {
+        let victim = self.network.as_ref().map_or_else(|| Victim::new(name), |network| network.victim(name));
+        victim.with_cache(cache)
+    }
+
+    fn everything(&self) -> Option<String> {
+        self.network.as_ref().map(StandIn::everything)
+    }
+
+    /// Runs it until it is killed at this step; the result is how long the kernel takes for its part.
+    fn killed_at(&self, step: &str, cache: &Path) -> (Ended, Duration) {
+        let killed = self.start(self.victim, cache).env(CRASH_AT, step).run();
+        assert_eq!(killed.signal(), Some(Signal::SIGKILL), "not killed at {step}: {}", killed.text());
+        let took = killed.host().await_the_kernel(namespace(&killed));
+        (killed, took)
+    }
 }
 
 /// The type of each record of a whole run and the kind of its effect, in their order, as its own journal says.
-fn records_of_a_run(cache: &Path) -> Vec<Vec<String>> {
+fn records_of_a_run(tried: &Tried, cache: &Path) -> Vec<Vec<String>> {
     let kept = TempDir::new().expect("a temporary directory");
     let journal = kept.path().join("journal.jsonl");
-    let passed = Victim::new(victim()).with_cache(cache).env(victims::KEEP, &journal).run().assert_passed();
+    let passed = tried.start(tried.victim, cache).env(victims::KEEP, &journal).run().assert_passed();
     passed.assert_nothing_left();
     let lines = fs::read_to_string(journal).expect("the journal was kept");
     let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
@@ -102,22 +140,16 @@ fn namespace(killed: &Ended) -> u64 {
     inode.unwrap_or_else(|| panic!("it does not say in which network it ends: {}", killed.text()))
 }
 
-/// Runs the victim, which is killed at this step; the result is how long the kernel takes for its part.
-fn killed_at(step: &str, cache: &Path) -> (Ended, Duration) {
-    let killed = Victim::new(victim()).with_cache(cache).env(CRASH_AT, step).run();
-    assert_eq!(killed.signal(), Some(Signal::SIGKILL), "not killed at {step}: {}", killed.text());
-    let took = killed.host().await_the_kernel(namespace(&killed));
-    (killed, took)
-}
-
 fn prune(killed: &Ended, cache: &Path) -> Victim {
     Victim::new("prunes").beside(killed.runs()).env("VMTEST_CACHE", cache)
 }
 
-#[test]
-fn every_record_can_be_the_last() {
+#[rstest]
+#[case::own(false)]
+#[case::hosts(true)]
+fn every_record_can_be_the_last(#[case] hosted: bool) {
     let cache = private_cache(|cache| drop(Victim::new("single").env("VMTEST_CACHE", cache).run().assert_passed()));
-    let records = records_of_a_run(cache.path());
+    let records = records_of_a_run(&Tried::new(hosted), cache.path());
     for kind in ["begin", "intent", "done", "released"] {
         assert!(records.iter().any(|record| record[0] == kind), "a whole run has `{kind}` among {records:?}");
     }
@@ -131,11 +163,15 @@ fn every_record_can_be_the_last() {
             scope.spawn(|| {
                 // Its own, so that what another one has in the cache is not taken for something that was left.
                 let cache = private_cache(|_| {});
+                let tried = Tried::new(hosted);
+                let before = tried.everything();
                 loop {
                     let Some(step) = queue.lock().expect("nobody has panicked").pop() else { return };
-                    let (killed, took) = killed_at(&step, cache.path());
+                    let (killed, took) = tried.killed_at(&step, cache.path());
+                    // From another network than that of a hosted run.
                     drop(prune(&killed, cache.path()).run().assert_passed());
                     killed.assert_nothing_left();
+                    assert_eq!(tried.everything(), before, "after {step}");
                     let mut longest = longest.lock().expect("nobody has panicked");
                     if took > longest.0 {
                         *longest = (took, step);
@@ -148,10 +184,14 @@ fn every_record_can_be_the_last() {
     println!("killed at {count} steps; the kernel took at most {took:?}, after {step}");
 }
 
-#[test]
-fn a_reconcile_that_is_killed_is_finished_by_the_next() {
+#[rstest]
+#[case::own(false)]
+#[case::hosts(true)]
+fn a_reconcile_that_is_killed_is_finished_by_the_next(#[case] hosted: bool) {
+    let tried = Tried::new(hosted);
+    let before = tried.everything();
     let cache = private_cache(|cache| drop(Victim::new("single").env("VMTEST_CACHE", cache).run().assert_passed()));
-    let records = records_of_a_run(cache.path());
+    let records = records_of_a_run(&tried, cache.path());
     let first = records.iter().position(|record| record[0] == "released").expect("a whole run releases something");
     let last = steps(&records)[first].clone();
     // Kinds in the order in which the last of each is undone: the processes, and then what was made first at the end.
@@ -165,7 +205,7 @@ fn a_reconcile_that_is_killed_is_finished_by_the_next() {
     kinds.reverse();
     kinds.sort_by_key(|kind| kind != "process");
     for moment in ["before", "during", "after"] {
-        let (killed, _) = killed_at(&format!("before:{last}"), cache.path());
+        let (killed, _) = tried.killed_at(&format!("before:{last}"), cache.path());
         for kind in &kinds {
             let step = format!("{moment}:released:{kind}");
             let reconcile = prune(&killed, cache.path()).env(CRASH_AT, &step).run();
@@ -173,6 +213,7 @@ fn a_reconcile_that_is_killed_is_finished_by_the_next() {
         }
         drop(prune(&killed, cache.path()).run().assert_passed());
         killed.assert_nothing_left();
+        assert_eq!(tried.everything(), before);
     }
 }
 
