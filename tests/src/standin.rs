@@ -1,11 +1,6 @@
 //! A network that stands for the host's, so that nothing is changed in that.
 
-use std::{
-    fs::File,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
-    process::Command,
-    thread,
-};
+use std::{fs::File, os::fd::AsRawFd, process::Command, thread};
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -74,13 +69,5 @@ impl StandIn {
     pub fn everything(&self) -> String {
         self.sh("ip -o link; ip -o addr; ip neigh show nud all; ip route show table all; ip -6 route show table all; \
                  nft list ruleset; cat /proc/sys/net/ipv4/ip_forward; grep -c @vmtest /proc/net/unix || true")
-    }
-
-    /// The inode that names it.
-    ///
-    /// # Panics
-    /// When the kernel does not say.
-    pub fn inode(&self) -> u64 {
-        self.held.metadata().expect("it is open").ino()
     }
 }

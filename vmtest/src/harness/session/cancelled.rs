@@ -6,11 +6,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{prepared::torn_down_after, provisioned};
+use super::{
+    prepared::{torn_down_after, torn_down_in},
+    provisioned,
+};
 use crate::{
     Error,
     cluster::{Cluster, Run, teardown},
-    spec::NodeSpec,
+    spec::{NetworkPlace, NodeSpec},
 };
 
 /// Polls a future this often; `None` when it has not ended by then, and is dropped.
@@ -38,9 +41,13 @@ fn at_each_await_point(mut ended: impl FnMut(usize) -> bool) -> usize {
 type Work<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 
 /// Stops everything of a run at each of its polls while it does this, after machines are up or before.
-fn stopped_at_each_await_point(machines: bool, work: impl Fn(&Arc<Run>) -> Work<'_> + Sync) -> usize {
+fn stopped_at_each_await_point(
+    place: NetworkPlace,
+    machines: bool,
+    work: impl Fn(&Arc<Run>) -> Work<'_> + Sync,
+) -> usize {
     at_each_await_point(|polls| {
-        let (ended, left) = torn_down_after(async |run| {
+        let (ended, left) = torn_down_in(place, async |run| {
             if machines {
                 provisioned(run).await.unwrap();
             }
@@ -61,13 +68,19 @@ fn stopped_at_each_await_point(machines: bool, work: impl Fn(&Arc<Run>) -> Work<
 
 #[test]
 fn provisioning_leaves_nothing() {
-    let polls = stopped_at_each_await_point(false, |run| Box::pin(provisioned(run)));
+    let polls = stopped_at_each_await_point(NetworkPlace::Own, false, |run| Box::pin(provisioned(run)));
+    assert!(polls > 20, "two machines are not made in {polls} polls");
+}
+
+#[test]
+fn provisioning_in_the_network_of_the_caller_leaves_nothing() {
+    let polls = stopped_at_each_await_point(NetworkPlace::Host, false, |run| Box::pin(provisioned(run)));
     assert!(polls > 20, "two machines are not made in {polls} polls");
 }
 
 #[test]
 fn adding_a_machine_leaves_nothing() {
-    let polls = stopped_at_each_await_point(true, |run| {
+    let polls = stopped_at_each_await_point(NetworkPlace::Own, true, |run| {
         Box::pin(async { Cluster::new(run.clone()).add(NodeSpec::new("late")).await.map(drop) })
     });
     assert!(polls > 10, "a machine is not added in {polls} polls");
@@ -75,7 +88,7 @@ fn adding_a_machine_leaves_nothing() {
 
 #[test]
 fn starting_a_machine_again_leaves_nothing() {
-    let polls = stopped_at_each_await_point(true, |run| {
+    let polls = stopped_at_each_await_point(NetworkPlace::Own, true, |run| {
         Box::pin(async {
             let node = Cluster::new(run.clone()).node("first")?;
             node.kill().await?;

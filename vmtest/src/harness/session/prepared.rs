@@ -9,7 +9,8 @@ use crate::{
     cluster::{Run, teardown},
     harness::traces::Traces,
     host::{Keeper, Panics},
-    spec::{ClusterSpec, NodeSpec},
+    net::enter_new_namespace,
+    spec::{ClusterSpec, NetworkPlace, NodeSpec},
 };
 
 /// The size of the disk of the first machine, the least that an ext4 file system with a journal takes.
@@ -21,11 +22,23 @@ const DISK: u64 = 16 << 20;
 /// # Panics
 /// With the panic of the work, and when anything of the run is there after the teardown.
 pub(super) fn torn_down_after<T: Send>(work: impl AsyncFnOnce(&Arc<Run>) -> T + Send) -> (T, Vec<String>) {
+    torn_down_in(NetworkPlace::Own, work)
+}
+
+/// The same for a run of which something is in the network of its caller, for which another one stands.
+pub(super) fn torn_down_in<T: Send>(
+    place: NetworkPlace,
+    work: impl AsyncFnOnce(&Arc<Run>) -> T + Send,
+) -> (T, Vec<String>) {
     let on_its_thread = || {
+        if place == NetworkPlace::Host {
+            enter_new_namespace().unwrap();
+        }
         let traces = Traces::of_this_thread();
         let outside = runtime("vmtest-outside", &traces, || {}).unwrap();
         let cancelled = watch::Sender::new(false);
         let mut spec = ClusterSpec::new("a run of a test");
+        spec.place = place;
         spec.backends.push("fake".to_owned());
         spec.nodes = ["first", "second"].map(NodeSpec::new).into();
         spec.nodes[0].settings.disk = Some(DISK);
