@@ -2,25 +2,35 @@
 
 use std::{path::Path, process::Command};
 
-/// A program that the QEMU backend, the image builder or the way out of a cluster calls, with the package that has it on Debian and Ubuntu.
-const PROGRAMS: &[(&str, &str)] = &[
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("mkfs.ext4", "e2fsprogs"),
-    ("apt-get", "apt"),
-    ("dpkg-deb", "dpkg"),
-    ("nft", "nftables"),
-    ("pasta", "passt"),
-];
+/// A program with the package that has it on Debian and Ubuntu.
+type Program = (&'static str, &'static str);
+
+/// What the QEMU backend and fixture disks call.
+const PROGRAMS: &[Program] = &[("qemu-system-x86_64", "qemu-system-x86"), ("mkfs.ext4", "e2fsprogs")];
+/// What the builder of the guests' image calls, where the cache has none.
+const FOR_IMAGES: &[Program] = &[("apt-get", "apt"), ("dpkg-deb", "dpkg")];
+/// What clusters call that some tests have: with a way out, or a place in the host's network.
+const FOR_TESTS: &[Program] = &[("nft", "nftables"), ("pasta", "passt")];
 /// Where administrators' programs are, which are not on the PATH of ordinary users.
 const SYSTEM_PATH: &[&str] = &["/usr/sbin", "/sbin"];
+
+/// What is to be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A cluster of machines in a network of their own.
+    Cluster,
+    /// Tests of all kinds.
+    Tests,
+}
 
 /// Checks that everything is there, and installs what is missing if that was asked for.
 ///
 /// # Errors
 /// The one line to run, where something is missing and may not or cannot be installed.
-pub(crate) fn ensure(install: bool) -> Result<(), String> {
-    let missing = missing();
-    if missing.is_empty() && has_package_lists() {
+pub(crate) fn ensure(install: bool, purpose: Purpose) -> Result<(), String> {
+    let missing = missing(purpose);
+    let lacks_lists = !has_image() && !has_package_lists();
+    if missing.is_empty() && !lacks_lists {
         return Ok(());
     }
     let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
@@ -29,7 +39,7 @@ pub(crate) fn ensure(install: bool) -> Result<(), String> {
         commands.push(format!("sudo apt-get install -y --no-install-recommends {}", packages.join(" ")));
     }
     let mut lacking: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
-    if !has_package_lists() {
+    if lacks_lists {
         lacking.push("the package lists of apt, from which the guests' packages are chosen");
     }
     let lacking = format!("not found: {}; run this line:\n  {}", lacking.join(", "), commands.join(" && "));
@@ -44,7 +54,7 @@ pub(crate) fn ensure(install: bool) -> Result<(), String> {
         eprintln!("installing {}", packages.join(", "));
         apt(&[&["install", "-y", "-q", "--no-install-recommends"], packages.as_slice()].concat())?;
     }
-    match self::missing().first() {
+    match self::missing(purpose).first() {
         None => Ok(()),
         Some((program, package)) => Err(format!("{package} was installed, but there still is no {program}")),
     }
@@ -56,8 +66,18 @@ fn has_package_lists() -> bool {
     lists.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
 }
 
-fn missing() -> Vec<(&'static str, &'static str)> {
-    PROGRAMS.iter().copied().filter(|(program, _)| find(program).is_none()).collect()
+fn missing(purpose: Purpose) -> Vec<Program> {
+    let for_images = if has_image() { &[] } else { FOR_IMAGES };
+    let for_tests = if purpose == Purpose::Tests { FOR_TESTS } else { &[] };
+    let all = [PROGRAMS, for_images, for_tests].into_iter().flatten();
+    all.copied().filter(|(program, _)| find(program).is_none()).collect()
+}
+
+/// Whether the cache has the image that machines have of which nothing is said.
+fn has_image() -> bool {
+    let dir = vmtest_images::Cache::default_dir(rustix::process::geteuid().as_raw());
+    let found = vmtest_images::Cache::open(dir).and_then(|cache| vmtest_images::find(&cache, "micro"));
+    found.is_ok_and(|image| image.is_some())
 }
 
 fn find(program: &str) -> Option<std::path::PathBuf> {

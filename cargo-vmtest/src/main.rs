@@ -4,15 +4,17 @@ mod bench;
 mod demo;
 mod fixture;
 mod install;
+mod lab;
 mod prune;
 mod suite;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use install::Purpose;
 
 const EXIT_CODES: &str =
-    "Exit codes: 0 success, 1 failure, 2 wrong usage. `test` passes on the exit code of its runner.";
+    "Exit codes: 0 success, 1 failure, 2 wrong usage. `test` and `lab` pass on the exit code of what they run.";
 
 /// Tests on real Linux machines.
 #[derive(Parser)]
@@ -57,6 +59,14 @@ enum Command {
     /// Make fixture disks, and look into them.
     #[command(subcommand)]
     Fixture(fixture::Command),
+    /// Run a program, such as a test binary, on a machine that can run machines itself: with a /dev/kvm that works, whatever
+    /// this host has. As a runner of Cargo, `cargo vmtest lab --` runs a whole suite there.
+    Lab {
+        #[command(flatten)]
+        install: Install,
+        #[command(flatten)]
+        options: lab::Options,
+    },
     /// Remove what killed runs left behind; live runs are never touched.
     Prune {
         /// Say what would be removed, and change nothing.
@@ -84,14 +94,17 @@ fn main() -> ExitCode {
     }
     let result = match Cli::parse_from(args).command {
         Command::Demo { install, json } => {
-            install::ensure(install.install).and_then(|()| rootless()).and_then(|()| demo::run(json))
+            install::ensure(install.install, Purpose::Cluster).and_then(|()| rootless()).and_then(|()| demo::run(json))
         }
         Command::Test { install, args, nextest } => {
-            install::ensure(install.install).and_then(|()| suite::run(nextest, &args))
+            install::ensure(install.install, Purpose::Tests).and_then(|()| suite::run(nextest, &args))
         }
         Command::Bench { install, json, pairs } => {
-            install::ensure(install.install).and_then(|()| bench::run(pairs, json))
+            install::ensure(install.install, Purpose::Cluster).and_then(|()| bench::run(pairs, json))
         }
+        Command::Lab { install, options } => install::ensure(install.install, Purpose::Cluster)
+            .and_then(|()| rootless())
+            .and_then(|()| lab::run(options)),
         Command::Fixture(command) => {
             // Making a disk takes no right, but removing an old one whose files belong to fake machines does.
             drop(rootless());

@@ -134,3 +134,51 @@ fn wrong_usage_is_told_from_failure() {
     assert_eq!(vmtest(&["bench", "--pairs", "0"], |_| {}).status.code(), Some(2));
     assert!(text(&vmtest(&["--help"], |_| {}).stdout).contains("Exit codes: 0 success"));
 }
+
+/// What needs a real machine.
+mod real {
+    use super::*;
+
+    fn lab(args: &[&str]) -> Output {
+        vmtest(&[&["lab"], args].concat(), |_| ())
+    }
+
+    #[test]
+    fn what_runs_in_the_lab_prints_and_ends_as_here() {
+        let out = tempfile::tempdir().expect("a temporary directory");
+        let script = "echo printed; echo complained >&2; test -c /dev/kvm && uname -r >$LAB_OUT/release; exit 3";
+        let ended = lab(&["--out", &out.path().display().to_string(), "--", "sh", "-c", script]);
+        let (printed, complained) = (text(&ended.stdout), text(&ended.stderr));
+        assert_eq!((ended.status.code(), printed.as_str()), (Some(3), "printed\n"), "{complained}");
+        assert!(complained.ends_with("complained\n"), "{complained}");
+        let files = walk(out.path());
+        assert!(files.iter().any(|file| file.ends_with("release")), "{files:?}");
+    }
+
+    #[test]
+    fn machines_run_in_the_lab_with_kvm_and_without_root() {
+        let ended = lab(&["--user", "--", env!("CARGO_BIN_EXE_cargo-vmtest"), "demo"]);
+        let printed = text(&ended.stdout);
+        assert!(ended.status.success(), "{printed}{}", text(&ended.stderr));
+        for said in ["with KVM", "alice pings bob (10.77.0.12)", "nothing was left on this host"] {
+            assert!(printed.contains(said), "`{said}` is not in: {printed}");
+        }
+    }
+}
+
+fn walk(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("it can be read").flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn a_lab_needs_something_to_run() {
+    for (args, said) in [
+        (&["lab"][..], "say what to run: `cargo vmtest lab -- <program>`"),
+        (&["lab", "--", "no-such-program"], "there is no program `no-such-program`"),
+    ] {
+        let ended = vmtest(args, |_| ());
+        assert_eq!(ended.status.code(), Some(1));
+        assert!(text(&ended.stderr).contains(said), "{}", text(&ended.stderr));
+    }
+}

@@ -23,6 +23,8 @@ pub struct Image {
     pub kernel: PathBuf,
     /// The initramfs, an uncompressed archive to which [`crate::append_seed`] adds.
     pub initramfs: PathBuf,
+    /// The same with the modules of a machine that runs machines itself.
+    pub nested: PathBuf,
     /// The kernel's release, as `uname -r` says it.
     pub kernel_version: String,
 }
@@ -83,6 +85,7 @@ pub(crate) struct Built {
 
 pub(crate) const KERNEL: &str = "vmlinuz";
 pub(crate) const INITRAMFS: &str = "initramfs.cpio";
+pub(crate) const NESTED: &str = "initramfs-nested.cpio";
 
 fn publish(cache: &Cache, name: &str, built: Built) -> Result<Image> {
     let dir = cache.images().join(format!("{name}-{}", built.key));
@@ -94,6 +97,7 @@ fn publish(cache: &Cache, name: &str, built: Built) -> Result<Image> {
         key: built.key,
         kernel: dir.join(KERNEL),
         initramfs: dir.join(INITRAMFS),
+        nested: dir.join(NESTED),
         kernel_version: built.kernel_version,
     };
     let text = serde_json::to_string_pretty(&image).expect("an image is plain data");
@@ -107,7 +111,13 @@ fn publish(cache: &Cache, name: &str, built: Built) -> Result<Image> {
 fn read_current(cache: &Cache, name: &str) -> Option<Image> {
     let text = fs::read(current_path(cache, name)).ok()?;
     let image: Image = serde_json::from_slice(&text).ok()?;
-    (image.kernel.is_file() && image.initramfs.is_file()).then_some(image)
+    let complete = [&image.kernel, &image.initramfs, &image.nested].into_iter().all(|file| file.is_file());
+    complete.then_some(image)
+}
+
+/// The file that says which build of this image the cache has; for whoever copies a cache.
+pub fn record(cache: &Cache, name: &str) -> PathBuf {
+    current_path(cache, name)
 }
 
 fn current_path(cache: &Cache, name: &str) -> PathBuf {

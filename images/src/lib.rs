@@ -15,7 +15,7 @@ mod tree;
 
 pub use cache::Cache;
 pub use error::Error;
-pub use image::{Image, Progress, ensure, find, known};
+pub use image::{Image, Progress, ensure, find, known, record};
 pub use seed::{GuestConfig, HostKey, Interface, Mount, append_seed};
 pub use tree::{tree, write_seed};
 

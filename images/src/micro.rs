@@ -11,12 +11,12 @@ use std::{
 
 use crate::{
     Error, Progress, Result,
-    image::{Built, INITRAMFS, KERNEL},
+    image::{Built, INITRAMFS, KERNEL, NESTED},
     packages,
 };
 
 /// Raised with every change to what is built, beside that of the guest's scripts.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Meta packages of kernels for virtual machines, with the beginning of the name of the package that each stands for:
 /// Debian's, then Ubuntu's, whose modules are a package of their own.
 const KERNELS: &[(&str, &str, Option<&str>)] = &[
@@ -58,8 +58,9 @@ pub(crate) fn build(work: &Path, progress: &dyn Progress) -> Result<Built> {
     let (vmlinuz, kernel_version) = find_kernel(&root)?;
     let kernel = out.join(KERNEL);
     fs::copy(&vmlinuz, &kernel).map_err(Error::file("copy", &vmlinuz))?;
-    initramfs::write(&root, &kernel_version, &out.join(INITRAMFS))?;
-    for file in [KERNEL, INITRAMFS].map(|name| out.join(name)) {
+    initramfs::write(&root, &kernel_version, false, &out.join(INITRAMFS))?;
+    initramfs::write(&root, &kernel_version, true, &out.join(NESTED))?;
+    for file in [KERNEL, INITRAMFS, NESTED].map(|name| out.join(name)) {
         fs::set_permissions(&file, PermissionsExt::from_mode(0o444))
             .map_err(Error::file("change the mode of", file))?;
     }

@@ -23,6 +23,17 @@ mount -t tmpfs tmpfs /dev/shm && mount -t tmpfs -o mode=755 tmpfs /run && mount 
 while read -r module; do
     insmod "/lib/vmtest/$module" || failed "cannot load the kernel module $module"
 done </lib/vmtest/order
+# A machine that runs machines itself.
+if [ -e /lib/vmtest/host-order ]; then
+    while read -r module; do
+        case $module in
+        kvm_intel.ko) grep -qw vmx /proc/cpuinfo || continue ;;
+        kvm_amd.ko) grep -qw svm /proc/cpuinfo || continue ;;
+        esac
+        insmod "/lib/vmtest/$module" || failed "cannot load the kernel module $module"
+    done </lib/vmtest/host-order
+    [ -c /dev/kvm ] || failed "there is no /dev/kvm: the processor of this machine cannot run machines"
+fi
 echo "vmtest: modules loaded"
 
 hostname -F /etc/hostname || failed "cannot set the host name"

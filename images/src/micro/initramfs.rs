@@ -18,18 +18,51 @@ const INITTAB: &str = include_str!("../guest/inittab");
 pub(super) const OWN_PARTS: &[&str] = &[INIT, INITTAB];
 /// What the guests' disks, network and random numbers need.
 const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "ext4", "overlay", "af_packet"];
+/// What a machine needs beside these that runs machines itself: KVM, and what their networks are made of.
+const HOST_MODULES: &[&str] = &[
+    "kvm_intel",
+    "kvm_amd",
+    "tun",
+    "bridge",
+    "br_netfilter",
+    "veth",
+    "ifb",
+    "vhost_net",
+    "vhost_vsock",
+    "sch_tbf",
+    "sch_ingress",
+    "sch_netem",
+    "cls_u32",
+    "act_mirred",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_masq",
+    "nft_ct",
+    "loop",
+    "fuse",
+];
 /// Where modules are in the guest.
 const MODULE_DIR: &str = "lib/vmtest";
 /// Where a package may keep its libraries.
 const LIBRARY_DIRS: &[&str] = &["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib64", "usr/lib64"];
 
-/// Writes the initramfs from unpacked packages. It is not compressed: a guest would have to undo that.
-pub(super) fn write(root: &Path, kernel_version: &str, out: &Path) -> Result<()> {
+/// Writes the initramfs from unpacked packages, for a machine that is a `host` of others or not. It is not compressed: a
+/// guest would have to undo that.
+pub(super) fn write(root: &Path, kernel_version: &str, host: bool, out: &Path) -> Result<()> {
     let busybox = find(root, &["bin/busybox", "usr/bin/busybox"])?;
     let dropbear = find(root, &["usr/sbin/dropbear"])?;
     let applets = packages::run(Command::new(&busybox).arg("--list-full"))?;
     let libraries = libraries(root, &dropbear)?;
-    let (order, modules) = collect_modules(root, kernel_version)?;
+    let (order, mut modules) = collect_modules(root, kernel_version, MODULES)?;
+    let mut host_order = None;
+    if host {
+        let (order, of_host) = collect_modules(root, kernel_version, HOST_MODULES)?;
+        let is_new = |name: &str| modules.iter().all(|(other, _): &Named| other != name);
+        host_order =
+            Some(order.lines().filter(|name| is_new(name)).map(|name| format!("{name}\n")).collect::<String>());
+        let new: Vec<_> = of_host.into_iter().filter(|(name, _)| is_new(name)).collect();
+        modules.extend(new);
+    }
     let failed = Error::file("write", out);
     let read = |path: &Path| fs::read(path).map_err(Error::file("read", path));
     let files: Vec<Named> = libraries.iter().map(|(at, from)| Ok((at.clone(), read(from)?))).collect::<Result<_>>()?;
@@ -78,6 +111,9 @@ pub(super) fn write(root: &Path, kernel_version: &str, out: &Path) -> Result<()>
             archive.file(at, 0o755, content)?;
         }
         archive.file(&format!("{MODULE_DIR}/order"), 0o644, order.as_bytes())?;
+        if let Some(order) = &host_order {
+            archive.file(&format!("{MODULE_DIR}/host-order"), 0o644, order.as_bytes())?;
+        }
         for (name, content) in &modules {
             archive.file(&format!("{MODULE_DIR}/{name}"), 0o644, content)?;
         }
@@ -89,8 +125,8 @@ pub(super) fn write(root: &Path, kernel_version: &str, out: &Path) -> Result<()>
 /// A file of the guest: its name and its content.
 type Named = (String, Vec<u8>);
 
-/// The modules with their names in the guest, and those names in the order in which they must be loaded.
-fn collect_modules(root: &Path, kernel_version: &str) -> Result<(String, Vec<Named>)> {
+/// These modules and what they need with their names in the guest, and those names in the order in which they must be loaded.
+fn collect_modules(root: &Path, kernel_version: &str, wanted: &[&str]) -> Result<(String, Vec<Named>)> {
     let dir = find(root, &[&format!("lib/modules/{kernel_version}"), &format!("usr/lib/modules/{kernel_version}")])?;
     let dep_path = dir.join("modules.dep");
     if !dep_path.exists() {
@@ -100,7 +136,7 @@ fn collect_modules(root: &Path, kernel_version: &str) -> Result<(String, Vec<Nam
     }
     let dep = fs::read_to_string(&dep_path).map_err(Error::file("read", &dep_path))?;
     let mut modules = Vec::new();
-    for path in Modules::parse(&dep).closure(MODULES) {
+    for path in Modules::parse(&dep).closure(wanted) {
         modules.push((format!("{}.ko", modules::name(path)), decompressed(&dir.join(path))?));
     }
     let order = modules.iter().map(|(name, _)| format!("{name}\n")).collect();

@@ -88,6 +88,7 @@ pub(crate) const KEYS: &[Key] = &[
         form: Form::Text(Setting::KernelArgs),
         example: r#"kernel_args = "quota=off""#,
     },
+    Key { name: "nested", places: ANYWHERE, form: Form::Flag(Setting::Nested), example: "nested = true" },
     Key { name: "rate", places: ANYWHERE, form: Form::Rate(Setting::Rate), example: r#"rate = "10Mbit""# },
     Key { name: "ip", places: NODE, form: Form::Ip(Setting::Ip), example: r#"ip = "10.77.0.50""# },
     Key { name: "mac", places: NODE, form: Form::Mac(Setting::Mac), example: r#"mac = "52:54:00:00:00:50""# },

@@ -14,6 +14,7 @@ pub(crate) enum Setting {
     Disk(u64),
     Fixture(Fixture),
     Network(Network),
+    Nested(bool),
     /// In bits a second.
     Rate(u64),
     Ip([u8; 4]),
@@ -79,6 +80,7 @@ impl Setting {
                 let (ip, mac) = (option(bytes(ip.as_ref()).as_ref()), option(bytes(mac.as_ref()).as_ref()));
                 quote!(Network { name: #name, ip: #ip, mac: #mac })
             }
+            Self::Nested(flag) => quote!(Nested(#flag)),
             Self::Rate(bits) => quote!(Rate(#bits)),
             Self::Ip(octets) => quote!(Ip([#(#octets),*])),
             Self::Mac(bytes) => quote!(Mac([#(#bytes),*])),

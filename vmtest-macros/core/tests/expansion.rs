@@ -351,6 +351,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn fixture() {}
                 ///kernel_args = "quota=off"
                 pub fn kernel_args() {}
+                ///nested = true
+                pub fn nested() {}
                 ///rate = "10Mbit"
                 pub fn rate() {}
                 ///network("front")
@@ -385,6 +387,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn fixture() {}
                 ///kernel_args = "quota=off"
                 pub fn kernel_args() {}
+                ///nested = true
+                pub fn nested() {}
                 ///rate = "10Mbit"
                 pub fn rate() {}
                 ///ip = "10.77.0.50"

@@ -68,6 +68,8 @@ pub enum Setting {
         /// The node's hardware address there.
         mac: Option<[u8; 6]>,
     },
+    /// `nested = bool`
+    Nested(bool),
     /// `rate = ".."`, in bits a second.
     Rate(u64),
     /// `ip = ".."`
@@ -188,6 +190,7 @@ fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
             Setting::Cpus(n) => to.cpus = Some(n),
             Setting::Memory(bytes) => to.memory = Some(bytes),
             Setting::Disk(bytes) => to.disk = Some(bytes),
+            Setting::Nested(flag) => to.nested = Some(flag),
             Setting::Rate(bits) => to.rate = Some(bits),
             Setting::KernelArgs(args) => to.kernel_args = Some(args.to_owned()),
             Setting::Fixture { dir, at, label } => {

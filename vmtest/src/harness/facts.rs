@@ -208,7 +208,7 @@ fn image(cache: &Path, name: &str, observer: Option<&Observer>, build: bool) -> 
         }
     };
     let image = find().map_err(|e| e.to_string())?;
-    Ok(image.map(|image| ImageFacts { kernel: image.kernel, initramfs: image.initramfs }))
+    Ok(image.map(|image| ImageFacts { kernel: image.kernel, initramfs: image.initramfs, nested: image.nested }))
 }
 
 fn build_fixture(

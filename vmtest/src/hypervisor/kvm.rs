@@ -67,6 +67,12 @@ pub(crate) fn probe_kvm(device: &Path) -> KvmProbe {
     }
 }
 
+/// Whether KVM on this host lets its guests have guests.
+pub(crate) fn gives_virtualization() -> bool {
+    let told = |module: &str| fs::read_to_string(format!("/sys/module/{module}/parameters/nested")).unwrap_or_default();
+    ["kvm_intel", "kvm_amd"].iter().any(|module| ["1", "Y"].contains(&told(module).trim()))
+}
+
 fn software_only() -> Option<String> {
     let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let hardware = flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm");

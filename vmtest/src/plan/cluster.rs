@@ -248,8 +248,16 @@ fn plan_node(
         disks.push(DiskPlan { path, label: SCRATCH_LABEL.into(), at: SCRATCH_AT.into(), read_only: false });
     }
     let fake = own.fake.as_ref().or(defaults.fake.as_ref());
+    let nested = own.nested.or(defaults.nested).unwrap_or_default();
     if let Ok(backend) = &facts.backend {
-        let Capabilities { own_kernel, faults, .. } = backend.capabilities;
+        let Capabilities { own_kernel, faults, nested: can_nest, .. } = backend.capabilities;
+        if nested && !can_nest {
+            problems.spec(format!(
+                "node `{}`: `nested` is for a processor of its own that can be told to run machines, which `{}` does not give \
+                 here: write `backend = \"qemu\"`, or turn nested virtualization on",
+                node.name, backend.name
+            ));
+        }
         if !own_kernel && [own, defaults].iter().any(|settings| settings.kernel_args.is_some()) {
             problems.spec(format!(
                 "node `{}`: `kernel_args` are for a kernel of its own, which a machine of `{}` does not have",
@@ -277,6 +285,7 @@ fn plan_node(
         name: node.name.clone(),
         index,
         interfaces,
+        nested,
         cpus,
         memory: memory >> 20 << 20,
         kernel: image.kernel.display().to_string(),
@@ -286,7 +295,8 @@ fn plan_node(
         disks,
         fake: fake.cloned(),
     };
-    Some((plan, image.initramfs.display().to_string()))
+    let initramfs = if nested { &image.nested } else { &image.initramfs };
+    Some((plan, initramfs.display().to_string()))
 }
 
 fn plan_disks(node: &str, fixtures: &[&FixtureSpec], facts: &Facts, problems: &mut Problems) -> Vec<DiskPlan> {

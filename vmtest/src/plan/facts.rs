@@ -74,6 +74,8 @@ pub struct Capabilities {
     pub own_kernel: bool,
     /// A machine can be told to do something wrong: [`NodeSpec::fake`](crate::spec::NodeSpec::fake).
     pub faults: bool,
+    /// A machine can run machines itself.
+    pub nested: bool,
     /// Memory in bytes that a machine takes from the host beside its own.
     pub overhead: u64,
 }
@@ -85,6 +87,8 @@ pub struct ImageFacts {
     pub kernel: PathBuf,
     /// The initramfs, absolute, without any node's facts.
     pub initramfs: PathBuf,
+    /// The same for a machine that runs machines itself.
+    pub nested: PathBuf,
 }
 
 /// A built fixture disk.

@@ -16,6 +16,9 @@ pub struct NodePlan {
     pub interfaces: Vec<InterfacePlan>,
     /// Virtual CPUs.
     pub cpus: u32,
+    /// Whether it runs machines itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nested: bool,
     /// Memory in bytes, a multiple of 1 MiB.
     pub memory: u64,
     /// The kernel, absolute.

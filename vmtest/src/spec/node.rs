@@ -38,6 +38,9 @@ pub struct NodeSettings {
     pub disk: Option<u64>,
     /// Appended to the kernel's command line.
     pub kernel_args: Option<String>,
+    /// Whether it runs machines itself.
+    #[serde(default)]
+    pub nested: Option<bool>,
     /// How many bits a second it receives at most, and as many it sends.
     #[serde(default)]
     pub rate: Option<u64>,
@@ -133,6 +136,15 @@ impl NodeSpec {
     #[must_use]
     pub fn kernel_args(mut self, args: impl Into<String>) -> Self {
         self.settings.kernel_args = Some(args.into());
+        self
+    }
+
+    /// Gives the machine what it takes to run machines itself: a processor with virtualization, a `/dev/kvm` that works, and
+    /// the kernel modules of their networks. Under emulation that is AMD's, and what runs inside is some ten times slower than
+    /// on the machine itself.
+    #[must_use]
+    pub fn nested(mut self, nested: bool) -> Self {
+        self.settings.nested = Some(nested);
         self
     }
 

@@ -97,7 +97,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { emulated: false, own_kernel: false, faults: true, overhead: OVERHEAD }
+        Capabilities { emulated: false, own_kernel: false, faults: true, nested: false, overhead: OVERHEAD }
     }
 
     fn port(&self) -> Port {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::{Error, Kind},
     host::{Ended, ProcessId},
-    hypervisor::{Hypervisor, LaunchPlan, Machine, Site, connect_socket},
+    hypervisor::{Hypervisor, LaunchPlan, Machine, Site, connect_socket, kvm::gives_virtualization},
     plan::{Capabilities, NodePlan},
 };
 
@@ -56,11 +56,11 @@ impl Hypervisor for Qemu {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let (emulated, overhead) = match self.accelerator {
-            Accelerator::Kvm => (false, OVERHEAD),
-            Accelerator::Tcg => (true, OVERHEAD + TRANSLATED),
+        let (emulated, overhead, nested) = match self.accelerator {
+            Accelerator::Kvm => (false, OVERHEAD, gives_virtualization()),
+            Accelerator::Tcg => (true, OVERHEAD + TRANSLATED, true),
         };
-        Capabilities { emulated, own_kernel: true, faults: false, overhead }
+        Capabilities { emulated, own_kernel: true, faults: false, nested, overhead }
     }
 
     fn render(&self, node: &NodePlan) -> LaunchPlan {

@@ -17,6 +17,7 @@ const QMP_FD: i32 = 3;
 pub(super) fn render(node: &NodePlan, program: &str, accelerator: Accelerator) -> LaunchPlan {
     let (accel, cpu) = match accelerator {
         Accelerator::Kvm => ("kvm", "host"),
+        Accelerator::Tcg if node.nested => ("tcg,thread=multi", "max,+svm"),
         Accelerator::Tcg => ("tcg,thread=multi", "max"),
     };
     let mut args = Arguments::default();
@@ -98,6 +99,7 @@ mod tests {
             name: "primary".into(),
             index: 0,
             interfaces: vec![interface(1, "tap0"), interface(2, "tap0-1")],
+            nested: false,
             cpus: 2,
             memory: 256 << 20,
             kernel: "/cache/vmlinuz".into(),

@@ -8,7 +8,11 @@ use crate::{
 };
 
 fn facts() -> Facts {
-    let micro = ImageFacts { kernel: "/cache/vmlinuz".into(), initramfs: "/cache/initramfs.cpio".into() };
+    let micro = ImageFacts {
+        kernel: "/cache/vmlinuz".into(),
+        initramfs: "/cache/initramfs.cpio".into(),
+        nested: "/cache/nested.cpio".into(),
+    };
     Facts {
         backend: Ok(BackendFacts { name: "qemu".into(), capabilities: QEMU }),
         images: [("micro".to_owned(), Ok(micro))].into(),
@@ -24,7 +28,8 @@ fn facts() -> Facts {
 }
 
 const HOST: Resources = Resources { memory: 4 << 30, cpus: 8, disk: 20 << 30 };
-const QEMU: Capabilities = Capabilities { emulated: true, own_kernel: true, faults: false, overhead: 100 << 20 };
+const QEMU: Capabilities =
+    Capabilities { emulated: true, own_kernel: true, faults: false, nested: true, overhead: 100 << 20 };
 
 fn schema() -> FixtureSpec {
     FixtureSpec { fixture: "/src/schema".into(), at: None }
@@ -221,7 +226,7 @@ fn a_node_has_its_own_rate_or_that_of_the_test() {
     assert_eq!(late.interfaces[0].rate.clone().unwrap().ifb, "ifb2");
 
     let mut facts = facts();
-    let fake = Capabilities { own_kernel: false, faults: true, ..QEMU };
+    let fake = Capabilities { own_kernel: false, faults: true, nested: false, ..QEMU };
     facts.backend = Ok(BackendFacts { name: "fake".into(), capabilities: fake });
     spec.mtu = Some(576);
     let scripted = Fake::new().on("true", spec::Reply::default());
