@@ -15,6 +15,7 @@ mod victims {
         future::pending,
         io::{Read, Write},
         net::{SocketAddr, TcpListener, TcpStream},
+        path::PathBuf,
         process::Command,
         thread,
     };
@@ -37,6 +38,18 @@ mod victims {
         assert_eq!(namespace()?, std::fs::read_link("/proc/self/ns/net")?, "the body is elsewhere");
         assert_eq!(cluster.outside(async move || namespace()).await?, namespace()?);
         assert_eq!(cluster.enter(async move || namespace()).await?, namespace()?);
+
+        // The network of the bridges is that of the engine's threads. Nothing is forwarded there.
+        let threads =
+            std::fs::read_dir(format!("/proc/{}/task", std::process::id()))?.flatten().map(|thread| thread.path());
+        let is_engine = |thread: &PathBuf| {
+            std::fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim() == "vmtest-engine")
+        };
+        let engine = threads.into_iter().find(is_engine).expect("it has threads").join("ns/net");
+        let forward = "cat /proc/sys/net/ipv4/ip_forward";
+        let printed =
+            Command::new("nsenter").arg(format!("--net={}", engine.display())).args(forward.split(' ')).output()?;
+        assert_eq!(String::from_utf8_lossy(&printed.stdout), "0\n");
 
         // The body, a thread of it and the framework reach the machines.
         assert_eq!(&banner(&a)?, b"SSH-2.0-");
