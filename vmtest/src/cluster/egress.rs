@@ -2,12 +2,15 @@
 
 use std::{io, sync::Arc};
 
-use super::run::Run;
+use super::{host_side, run::Run};
 use crate::{
     error::{Error, Kind},
     host::{Effect, Process, spawn_program},
-    net::egress::{Output, Relay, Uplink, forward, pasta, rules},
-    plan::EgressPlan,
+    net::{
+        Links,
+        egress::{Output, Relay, Uplink, forward, pasta, rules},
+    },
+    plan::{EgressPlan, WayOut},
 };
 
 /// Makes it, and a name server for the machines. What is inside of the cluster's network ends with it.
@@ -22,12 +25,20 @@ pub(super) async fn make_egress(run: &Arc<Run>, egress: &EgressPlan) -> Result<(
         let relay = Relay::bind(network.gateway, run.outside.clone()).await?;
         run.spawn(relay.serve());
     }
-    start_pasta(run, egress).await
+    match &egress.way {
+        WayOut::Pasta => start_pasta(run, egress).await?,
+        WayOut::Pair { link, mac } => {
+            host_side::lead_out(run, egress, link, mac).await?;
+            run.links.get_or_try_init(Links::open)?.lead_out(egress).await?;
+        }
+    }
+    tracing::debug!(way = ?egress.way, "the cluster's network has a way out");
+    Ok(())
 }
 
 async fn start_pasta(run: &Arc<Run>, egress: &EgressPlan) -> Result<(), Error> {
     let cannot = |e: io::Error| Error::new(Kind::Host, "cannot start pasta").caused_by(e);
-    let keeper = run.outer_keeper.as_ref().expect("a run with a way out has one in the caller's network");
+    let keeper = run.outer_keeper.as_ref().expect("a run with a way out through pasta has one in the caller's network");
     let uplink = Uplink::awaited()?;
     let (request, output) = pasta(egress, run.dir.path())?;
     let intent = run.journal.intent(Effect::Helper { name: "pasta".into() })?;

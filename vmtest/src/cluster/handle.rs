@@ -76,7 +76,7 @@ impl Cluster {
     /// # Panics
     /// With the panic of what it runs, or when the cluster is gone.
     pub async fn enter<T: Send + 'static>(&self, work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
-        let inside = if self.run.host.is_some() { &self.run.outside } else { &self.run.engine };
+        let inside = if self.run.is_outside() { &self.run.outside } else { &self.run.engine };
         on_a_thread_of(&self.run, inside, work).await
     }
 }

@@ -15,10 +15,11 @@ use crate::{
     error::Error,
     host::{Effect, host_prefix},
     net::{
-        Claimed, Condition, Hook, Links, Pair, Rule, Table, Verdict, hold_namespace, mark, own_namespace, tables,
-        within,
+        Claimed, Condition, Hook, Links, Pair, Rule, Table, Verdict,
+        egress::{host_rules, host_table, turn_forwarding_on},
+        hold_namespace, mark, own_namespace, tables, within,
     },
-    plan::{HostEndPlan, InterfacePlan, NetworkPlan, NodePlan},
+    plan::{EgressPlan, HostEndPlan, InterfacePlan, NetworkPlan, NodePlan},
     spec::Fake,
 };
 
@@ -49,6 +50,9 @@ impl HostSide {
 pub(super) async fn connect(run: &Run, links: &Links) -> Result<(), Error> {
     let Some(side) = &run.host else { return Ok(()) };
     let ends: Vec<_> = run.plan.networks.iter().filter_map(|network| Some((network, network.host.as_ref()?))).collect();
+    if ends.is_empty() {
+        return Ok(());
+    }
     let (namespace, id) = (side.namespace, run.dir.id());
     let table = run.journal.intent(Effect::HostTable { name: id.to_owned(), namespace })?;
     in_host(side, async || filters(id, ends.iter().map(|(_, end)| *end)).make())?;
@@ -61,6 +65,28 @@ pub(super) async fn connect(run: &Run, links: &Links) -> Result<(), Error> {
         links.plug(&end.port, &network.bridge).await?;
     }
     Ok(())
+}
+
+/// Makes the host's end of the way out of the cluster's network, in the order in which it is undone the other way round:
+/// the host forwards for as long as it has the filters.
+pub(super) async fn lead_out(run: &Run, egress: &EgressPlan, link: &str, mac: &str) -> Result<(), Error> {
+    let side = run.host.as_ref().expect("a pair is planned with what was claimed for it");
+    let (namespace, id) = (side.namespace, run.dir.id());
+    let forwarding = run.journal.intent(Effect::HostForwarding { namespace })?;
+    let table = run.journal.intent(Effect::HostTable { name: host_table(id), namespace })?;
+    in_host(side, async || host_rules(egress, link, id).make())?;
+    run.journal.done(table, None)?;
+    let end = run.journal.intent(Effect::HostLink { name: link.to_owned(), namespace })?;
+    let own = hold_namespace()?;
+    in_host(side, async || {
+        let links = Links::open()?;
+        let pair = Pair { run: id, name: link, mac, peer: &egress.uplink, mtu: egress.mtu };
+        links.add_pair(&pair, own.as_fd()).await?;
+        links.add_addresses(link, (egress.gateway, egress.prefix), None).await
+    })?;
+    run.journal.done(end, None)?;
+    in_host(side, async || turn_forwarding_on())?;
+    run.journal.done(forwarding, None)
 }
 
 /// Tells the host where a node's address on this network is, as its own bridge is told.
@@ -114,5 +140,5 @@ async fn add_end(run: &str, network: &NetworkPlan, end: &HostEndPlan, own: &File
     let links = Links::open()?;
     let pair = Pair { run, name: &end.link, mac: &network.mac, peer: &end.port, mtu: network.mtu };
     links.add_pair(&pair, own.as_fd()).await?;
-    links.add_addresses(&end.link, (network.gateway, network.prefix), (network.gateway6, network.prefix6)).await
+    links.add_addresses(&end.link, (network.gateway, network.prefix), Some((network.gateway6, network.prefix6))).await
 }

@@ -40,7 +40,7 @@ pub(crate) struct Run {
     pub(crate) dir: LockedDir,
     pub(crate) journal: Journal,
     pub(crate) keeper: Keeper,
-    /// One in the network of the test's caller, for a cluster with a way out.
+    /// One in the network of the test's caller, for a way out through `pasta`.
     pub(crate) outer_keeper: Option<Keeper>,
     /// The runtime, where the cluster's bridge is, on which all work of the framework happens.
     pub(crate) engine: Handle,
@@ -59,7 +59,7 @@ pub(crate) struct Run {
     pub(crate) links: OnceCell<Links>,
     /// The links that were in the cluster's network before anything was made.
     pub(crate) links_before: OnceCell<Vec<String>>,
-    /// What it has in the network of whoever started the test, if it has something there; then the body is there too.
+    /// What it has in the network of whoever started the test, if it has something there.
     pub(crate) host: Option<HostSide>,
     /// Where the scratch disks of this run are.
     pub(crate) scratch: ScratchDir,
@@ -88,6 +88,11 @@ impl Run {
     /// Time since provisioning began.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Whether the body is in the network of whoever started the test: where the bridges have an end there.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.plan.networks.iter().any(|network| network.host.is_some())
     }
 
     /// Everything whose children end with the run.

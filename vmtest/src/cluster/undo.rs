@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::{
     error::Error,
     host::{DEATH_WITHIN, Effect, Entry, Journal, LockedDir, Process, ProcessId, remove_folder},
-    net::{Links, mark, remove_table, within},
+    net::{Links, egress::restore_forwarding, mark, remove_table, within},
     plan::SCRATCH,
 };
 
@@ -53,6 +53,10 @@ async fn undo(entry: &Entry, journal: &Journal, dir: &Path, links: Option<&Links
         (Effect::HostTable { name, namespace }, _) if Effect::is_host_table(dir, name) => {
             let mark = mark(&id_of(dir));
             in_network(*namespace, journal, async || remove_table(name, &mark))
+        }
+        (Effect::HostForwarding { namespace }, _) => {
+            let run = id_of(dir);
+            in_network(*namespace, journal, async || restore_forwarding(&run))
         }
         (Effect::HostLink { name, .. } | Effect::HostTable { name, .. }, _) => {
             Err(format!("`{name}`: not of this run"))

@@ -37,25 +37,46 @@ pub(super) struct Gathered {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Host {
     facts: Option<HostFacts>,
+    egress: Option<HostFacts>,
     missing: Vec<String>,
 }
 
 /// Claims what the cluster of this run shall have in the network of the calling thread, which may block.
 pub(super) fn claim_host(spec: &ClusterSpec, run: &str, caller: &Handle) -> (Host, Vec<Claimed>) {
+    let facts_of = |claimed: &[Claimed]| {
+        let numbers: Vec<_> = claimed.iter().map(|claimed| claimed.number).collect();
+        (!numbers.is_empty()).then(|| HostFacts { prefix: host_prefix(run), numbers })
+    };
     if spec.place == NetworkPlace::Own {
-        return (Host::default(), Vec::new());
+        let claimed = if spec.egress { claim_way_out(spec, caller) } else { Vec::new() };
+        let egress = facts_of(&claimed);
+        let missing = if spec.egress { net::egress::missing(egress.is_some()) } else { Vec::new() };
+        return (Host { egress, missing, ..Host::default() }, claimed);
     }
-    let mut host = Host { facts: None, missing: net::missing_for_host() };
+    let mut host = Host { missing: net::missing_for_host(), ..Host::default() };
     let mut claimed = Vec::new();
     if host.missing.is_empty() {
-        match caller.block_on(net::claim(NetworkPlan::names(spec).len())) {
+        match caller.block_on(net::claim(NetworkPlan::names(spec).len(), 0)) {
             Ok(free) => claimed = free,
             Err(e) => host.missing.push(e.to_string()),
         }
     }
-    let numbers: Vec<_> = claimed.iter().map(|claimed| claimed.number).collect();
-    host.facts = (!numbers.is_empty()).then(|| HostFacts { prefix: host_prefix(run), numbers });
+    host.facts = facts_of(&claimed);
     (host, claimed)
+}
+
+/// A network for a pair of interfaces that leads out of the cluster's; none where the way out is through `pasta`.
+fn claim_way_out(spec: &ClusterSpec, caller: &Handle) -> Vec<Claimed> {
+    let claimed = match (net::egress::why_no_pair(), u8::try_from(NetworkPlan::names(spec).len())) {
+        (Some(why), _) => Err(why),
+        (None, Err(_)) => Err("the cluster has all networks itself".into()),
+        // It must be none of those that the cluster itself has.
+        (None, Ok(first)) => caller.block_on(net::claim(1, first)).map_err(|e| e.to_string()),
+    };
+    claimed.unwrap_or_else(|why| {
+        tracing::debug!("the way out is through pasta, not by a pair of interfaces to the host's network: {why}");
+        Vec::new()
+    })
 }
 
 /// Everything that the spec names, found or made. What failed is in the facts, for the plan to name all of it at once.
@@ -83,9 +104,6 @@ pub(super) fn gather(
     };
     let fixtures: Vec<_> = fixtures.into_iter().map(&mut fixture).collect();
     let mut missing = net::missing();
-    if spec.egress {
-        missing.extend(net::egress::missing());
-    }
     missing.extend(host.missing.iter().cloned());
     // An image can take minutes to build, which nobody should wait for only to read what else is wrong.
     let build = hypervisor.is_ok() && missing.is_empty() && fixtures.iter().all(|(_, built)| built.is_ok());
@@ -99,6 +117,7 @@ pub(super) fn gather(
         fixtures,
         missing,
         host: host.facts.clone(),
+        egress: host.egress.clone(),
         budget,
         timeout_scale: settings.timeout_scale,
     };

@@ -42,7 +42,7 @@ use crate::{
     guest::{scale_timeouts, ssh::Keys},
     host::{Claim, HostBudget, Journal, Keeper, Ledger, LockedDir, Panics, Place, Request},
     net::{enter_namespace, enter_new_namespace, hold_namespace},
-    plan,
+    plan::{self, WayOut},
     spec::{Allow, ClusterSpec, NetworkPlace},
 };
 
@@ -285,10 +285,12 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     if *cancelled.borrow() {
         return Err(Error::new(Kind::Cancelled, "cancelled by a signal"));
     }
+    let through_pasta = plan.egress.as_ref().is_some_and(|egress| egress.way == WayOut::Pasta);
     // A keeper's children are in the network of its thread.
-    let outer_keeper = plan.egress.is_some().then(Keeper::start).transpose()?;
+    let outer_keeper = through_pasta.then(Keeper::start).transpose()?;
     let scale = plan.timeout_scale;
     scale_timeouts(scale);
+    let host_side = (!claimed.is_empty()).then(|| HostSide::here(claimed)).transpose()?;
     let (bodies, namespace, way_back) = match spec.place {
         NetworkPlace::Own => {
             let namespace = enter_new_namespace()?;
@@ -302,7 +304,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
                 scale_timeouts(scale);
                 panics.mark_thread();
             };
-            let way_back = (hold_namespace()?, HostSide::here(claimed)?);
+            let way_back = hold_namespace()?;
             (runtime("vmtest-body", &traces, begin)?, enter_new_namespace()?, Some(way_back))
         }
     };
@@ -316,7 +318,6 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     // A directory without a journal is nobody's; what keeps it from being removed is why there is no journal.
     let journal = Journal::create(dir.path(), &plan.name, places.crash).inspect_err(|_| drop(dir.remove()))?;
     let scratch = ScratchDir::new(places.scratch, dir.id());
-    let (caller_network, host_side) = way_back.unzip();
     let started = Instant::now();
     let run = Run {
         members: watch::Sender::default(),
@@ -348,7 +349,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
         nodes: run.plan.nodes.iter().map(|node| node.name.clone()).collect(),
         backend: run.hypervisor.describe(),
     });
-    if let Some(network) = caller_network {
+    if let Some(network) = way_back {
         // Made before a thread was ever elsewhere, so nothing but this run is lost.
         let failed = |e| Error::new(Kind::Host, "cannot go back to the network of the test's caller").caused_by(e);
         enter_namespace(&network).map_err(failed).inspect_err(|_| drop(run.dir.remove()))?;

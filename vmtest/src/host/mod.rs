@@ -21,7 +21,7 @@ pub(crate) use crash::CrashPoint;
 pub(crate) use files::{if_there, relink};
 #[cfg(fuzzing)]
 pub(crate) use journal::check_journal;
-pub(crate) use journal::{Effect, Entry, JOURNAL, Journal, host_prefix};
+pub(crate) use journal::{Effect, Entry, HOST_LINKS, JOURNAL, Journal, host_prefix};
 pub(crate) use keeper::{Keeper, SpawnRequest, spawn_program};
 pub(crate) use lease::{Asked, Claim, HostBudget, Ledger, Request};
 pub use lease::{Holder, Waiting};

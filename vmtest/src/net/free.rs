@@ -53,16 +53,16 @@ struct Foreign {
     what: String,
 }
 
-/// Claims so many networks of which the calling thread's network has no address and no route.
+/// Claims so many networks, from this number on, of which the calling thread's network has no address and no route.
 ///
 /// # Errors
 /// [`Kind::Missing`] where there are not as many, with who has them; [`Kind::Host`] when that cannot be told.
-pub(crate) async fn claim(count: usize) -> Result<Vec<Claimed>, Error> {
+pub(crate) async fn claim(count: usize, first: u8) -> Result<Vec<Claimed>, Error> {
     let links = Links::open()?;
     let mut foreign = links.foreign().await?;
     let mut claimed: Vec<Claimed> = Vec::new();
     let mut by_others = 0;
-    for number in 0..=u8::MAX {
+    for number in first..=u8::MAX {
         if claimed.len() == count {
             break;
         }
@@ -237,20 +237,21 @@ mod tests {
             "route add 0.0.0.0/1 dev d0",
         ];
         in_network(&commands, async || {
-            let first = claim(2).await.unwrap();
+            let first = claim(2, 0).await.unwrap();
             assert_eq!(numbers(&first), [6, 7]);
-            let second = claim(1).await.unwrap();
+            let second = claim(1, 0).await.unwrap();
             assert_eq!(numbers(&second), [8]);
             drop(first);
-            assert_eq!(numbers(&claim(3).await.unwrap()), [6, 7, 9]);
+            assert_eq!(numbers(&claim(3, 0).await.unwrap()), [6, 7, 9]);
+            assert_eq!(numbers(&claim(1, 7).await.unwrap()), [7]);
         });
     }
 
     #[test]
     fn another_network_has_other_owners() {
         in_network(&[], async || {
-            let held = claim(1).await.unwrap();
-            in_network(&[], async || assert_eq!(numbers(&claim(1).await.unwrap()), [0]));
+            let held = claim(1, 0).await.unwrap();
+            in_network(&[], async || assert_eq!(numbers(&claim(1, 0).await.unwrap()), [0]));
             assert_eq!(numbers(&held), [0]);
         });
     }
@@ -259,13 +260,13 @@ mod tests {
     fn where_none_is_free_it_is_said_who_has_them() {
         let commands = ["link add d0 type bridge", "link set d0 up", "route add 10.77.0.0/17 dev d0"];
         in_network(&commands, async || {
-            let held = claim(127).await.unwrap();
-            let error = claim(2).await.unwrap_err();
+            let held = claim(127, 0).await.unwrap();
+            let error = claim(2, 0).await.unwrap_err();
             assert_eq!(error.kind(), Kind::Missing);
             let said =
                 "128 by the route to 10.77.0.0/17 by `d0`, 127 by other clusters that live. Remove what is not needed";
             assert!(error.to_string().contains(said), "{error}");
-            assert_eq!(numbers(&claim(1).await.unwrap()), [255]);
+            assert_eq!(numbers(&claim(1, 0).await.unwrap()), [255]);
             drop(held);
         });
     }

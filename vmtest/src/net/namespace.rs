@@ -72,13 +72,17 @@ pub(crate) fn missing() -> Vec<String> {
     missing
 }
 
+/// Whether this process may make interfaces in the network where the calling thread is.
+pub(super) fn may_change_network() -> bool {
+    // To go where one is takes the same right over that network as to come back, and changes nothing.
+    may_make_networks() && hold_namespace().is_ok_and(|own| enter_namespace(&own).is_ok())
+}
+
 /// What this process lacks to make interfaces in the network where it is; each with its remedy.
 pub(crate) fn missing_for_host() -> Vec<String> {
-    // To go where one is takes the same right over that network as to come back, and changes nothing.
-    let may = hold_namespace().is_ok_and(|own| enter_namespace(&own).is_ok());
     let no_right = || {
         let own = "leave `network` out: then the cluster has a network of its own";
         format!("`network = \"host\"` takes root in the network where the test is started: {AS_ROOT}, or {own}")
     };
-    (!may).then(no_right).into_iter().chain(nft::missing()).collect()
+    (!may_change_network()).then(no_right).into_iter().chain(nft::missing()).collect()
 }

@@ -77,8 +77,9 @@ pub(crate) enum Condition {
     /// It leaves through this interface.
     To(String),
     /// It leaves through another interface.
-    #[allow(dead_code, reason = "for tables in a network that outlives its cluster")]
     NotTo(String),
+    /// It is IPv4.
+    Ipv4,
     /// It was sent by an address of this network.
     Source(Ipv4Net),
     /// It belongs to a connection that was let through, or is an error about one.
@@ -208,6 +209,7 @@ impl Condition {
             Self::From(link) => (meta(MetaKey::Iifname), Operator::EQ, text(link)),
             Self::To(link) => (meta(MetaKey::Oifname), Operator::EQ, text(link)),
             Self::NotTo(link) => (meta(MetaKey::Oifname), Operator::NEQ, text(link)),
+            Self::Ipv4 => (meta(MetaKey::Nfproto), Operator::EQ, text("ipv4")),
             Self::Source((address, prefix)) => {
                 let field = PayloadField { protocol: "ip".into(), field: "saddr".into() };
                 let network = Prefix { addr: Box::new(text(&address.to_string())), len: (*prefix).into() };
@@ -259,6 +261,26 @@ pub(crate) fn tables() -> Result<Vec<String>, Error> {
         _ => None,
     };
     Ok(listed.into_iter().filter_map(ours).collect())
+}
+
+/// The table of somebody else, if there is one, that decides about packets which pass through this namespace. What one
+/// table lets through another may still drop.
+///
+/// # Errors
+/// [`Kind::Missing`] without `nft`; [`Kind::Host`] when it cannot list the chains.
+pub(crate) fn foreign_forward_filter() -> Result<Option<String>, Error> {
+    let listed = list(&["list", "chains"]).map_err(|e| failed("list the chains".into(), e))?;
+    let foreign = |object| match object {
+        NfListObject::Chain(chain)
+            if chain.hook == Some(NfHook::Forward)
+                && matches!(chain.family, NfFamily::IP | NfFamily::INet)
+                && !chain.table.starts_with(OURS) =>
+        {
+            Some(chain.table.into_owned())
+        }
+        _ => None,
+    };
+    Ok(listed.into_iter().find_map(foreign))
 }
 
 /// What this host lacks for it, with the remedy.

@@ -10,7 +10,7 @@ use std::{
 use futures_util::TryStreamExt;
 use nix::libc;
 use rtnetlink::{
-    LinkMessageBuilder, LinkUnspec, LinkVeth,
+    LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
     packet_route::{
         address::AddressHeaderFlags,
         link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage},
@@ -18,7 +18,10 @@ use rtnetlink::{
 };
 
 use super::bridge::{GROUP, Links, failed, has_ipv6, is_absent, parse_mac};
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    plan::EgressPlan,
+};
 
 /// A pair of interfaces that crosses from one network into another.
 #[derive(Debug)]
@@ -86,7 +89,7 @@ impl Links {
         &self,
         end: &str,
         (ip, prefix): (Ipv4Addr, u8),
-        (ip6, prefix6): (Ipv6Addr, u8),
+        second: Option<(Ipv6Addr, u8)>,
     ) -> Result<(), Error> {
         let what = |ip: IpAddr| format!("give the interface `{end}` the address {ip}");
         let index = self.index(end).await?;
@@ -97,10 +100,22 @@ impl Links {
             add.execute()
         };
         add(ip.into(), prefix).await.map_err(|e| failed(what(ip.into()), e))?;
+        let Some((ip6, prefix6)) = second else { return Ok(()) };
         match add(ip6.into(), prefix6).await {
             Err(rtnetlink::Error::NetlinkError(e)) if lacks_ipv6(e.to_io().raw_os_error()) => Ok(()),
             added => added.map_err(|e| failed(what(ip6.into()), e)),
         }
+    }
+
+    /// Has the end of a pair that is here lead to everywhere.
+    pub(crate) async fn lead_out(&self, egress: &EgressPlan) -> Result<(), Error> {
+        let what = || format!("lead out through `{}`", egress.uplink);
+        let index = self.index(&egress.uplink).await?;
+        let up = LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::Group(GROUP)).up().build();
+        self.netlink.link().set(up).execute().await.map_err(|e| failed(what(), e))?;
+        self.add_addresses(&egress.uplink, (egress.address, egress.prefix), None).await?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(egress.gateway).output_interface(index).build();
+        self.netlink.route().add(route).execute().await.map_err(|e| failed(what(), e))
     }
 
     /// Removes a link if it has the mark of this run. One that is not there, or is somebody else's, is no error: then it

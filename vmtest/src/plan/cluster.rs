@@ -110,7 +110,7 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
         name: spec.name.clone(),
         backend: backend.name,
         capabilities: backend.capabilities,
-        egress: spec.egress.then(|| EgressPlan::new(&networks)),
+        egress: spec.egress.then(|| EgressPlan::new(&networks, facts.egress.as_ref())),
         networks,
         nodes,
         base_initramfs,

@@ -21,6 +21,8 @@ pub struct Facts {
     pub missing: Vec<String>,
     /// What the cluster has in the network of whoever started it, if it shall have something there.
     pub host: Option<HostFacts>,
+    /// What is free there for a way out by a pair of interfaces; without, a way out is through `pasta`.
+    pub egress: Option<HostFacts>,
     /// How much of the host all machines of all tests may take together.
     pub budget: BudgetFacts,
     /// The factor of `VMTEST_TIMEOUT_SCALE`.

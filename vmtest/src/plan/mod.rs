@@ -17,7 +17,7 @@ mod share;
 
 pub(crate) use cluster::DEFAULT_IMAGE;
 pub use cluster::{Plan, plan, plan_more};
-pub use egress::EgressPlan;
+pub use egress::{EgressPlan, WayOut};
 pub use facts::{BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, HostFacts, ImageFacts, MemoryLimit};
 pub(crate) use hosts::hosts;
 pub use interface::InterfacePlan;

@@ -10,5 +10,5 @@ mod writer;
 
 #[cfg(fuzzing)]
 pub(crate) use properties::check as check_journal;
-pub(crate) use record::{Effect, Entry, JOURNAL, host_prefix};
+pub(crate) use record::{Effect, Entry, HOST_LINKS, JOURNAL, host_prefix};
 pub(crate) use writer::Journal;

@@ -38,7 +38,7 @@ pub(crate) fn check(journal: &[u8]) {
                 let foreign = !name.starts_with("0000000a");
                 assert!(!(foreign && Effect::is_host_table(run, name)), "`{name}` is of another run");
             }
-            Effect::Link { .. } | Effect::Process { .. } | Effect::Helper { .. } => {}
+            Effect::Link { .. } | Effect::HostForwarding { .. } | Effect::Process { .. } | Effect::Helper { .. } => {}
         }
     }
     assert_eq!(read(&rewritten(&contents)).map(|again| again.entries.len()), Ok(contents.entries.len()));

@@ -37,6 +37,11 @@ pub(crate) enum Effect {
         /// The inode of that network namespace.
         namespace: u64,
     },
+    /// That this network forwards for the way out of the run's own.
+    HostForwarding {
+        /// The inode of that network namespace.
+        namespace: u64,
+    },
     /// The folder of a node in the run directory.
     NodeDir {
         /// Its name, which is the node's.
@@ -59,9 +64,12 @@ pub(crate) enum Effect {
     },
 }
 
-/// What the names of a run's interfaces begin with in somebody else's network: no other run has the same.
+/// What the names of all runs' interfaces begin with in somebody else's network.
+pub(crate) const HOST_LINKS: &str = "vt";
+
+/// What the names of a run's interfaces begin with there: no other run has the same.
 pub(crate) fn host_prefix(run: &str) -> String {
-    format!("vt{run}")
+    format!("{HOST_LINKS}{run}")
 }
 
 /// The longest name of an interface: the kernel has room for one byte more, which ends it.
@@ -117,6 +125,7 @@ impl fmt::Display for Effect {
             Self::Link { name } => write!(f, "link `{name}`"),
             Self::HostLink { name, .. } => write!(f, "link `{name}` in the host's network"),
             Self::HostTable { name, .. } => write!(f, "packet filters `{name}` in the host's network"),
+            Self::HostForwarding { .. } => write!(f, "forwarding in the host's network"),
             Self::NodeDir { name } => write!(f, "folder `{name}`"),
             Self::Scratch { path } => write!(f, "scratch disk {}", path.display()),
             Self::Process { node } => write!(f, "VMM of `{node}`"),

@@ -142,6 +142,7 @@ fn record() -> impl Strategy<Value = Record> {
         name().prop_map(|name| Effect::Link { name }),
         (host_name(), any::<u64>()).prop_map(|(name, namespace)| Effect::HostLink { name, namespace }),
         (host_name(), any::<u64>()).prop_map(|(name, namespace)| Effect::HostTable { name, namespace }),
+        any::<u64>().prop_map(|namespace| Effect::HostForwarding { namespace }),
         name().prop_map(|name| Effect::NodeDir { name }),
         path.prop_map(|path| Effect::Scratch { path: path.into() }),
         name().prop_map(|node| Effect::Process { node }),

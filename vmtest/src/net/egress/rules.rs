@@ -1,14 +1,18 @@
 //! What passes between a cluster's bridge and its way out.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, net::Ipv4Addr, path::Path};
 
+use super::host_table;
 use crate::{
     error::{Error, Kind},
-    net::nft::{Condition, Hook, Rule, Table, Verdict},
+    net::{
+        mark,
+        nft::{Condition, Hook, Rule, Table, Verdict},
+    },
     plan::{EgressPlan, NetworkPlan},
 };
 
-const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+pub(super) const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 const FORWARD6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
 /// The table of a cluster's own network: machines begin connections, nobody begins one with them, and nothing passes from
@@ -35,6 +39,27 @@ pub(crate) fn rules(networks: &[NetworkPlan], egress: &EgressPlan, run: &str) ->
         .chain(Hook::Postrouting, Verdict::Accept, leaving)
 }
 
+/// The table of the network to which this end of a pair leads from the cluster's: what comes from the cluster leaves with
+/// the address of whatever interface it leaves through, and only answers get back. What does not concern the pair is
+/// not touched.
+pub(crate) fn host_rules(egress: &EgressPlan, link: &str, run: &str) -> Table {
+    let (from, to) = (Condition::From(link.to_owned()), Condition::To(link.to_owned()));
+    let network = Ipv4Addr::from_bits(egress.gateway.to_bits() & !(u32::MAX >> egress.prefix));
+    let source = Condition::Source((network, egress.prefix));
+    let passing = [
+        Rule::new([to.clone(), Condition::Answer], Verdict::Accept),
+        Rule::new([to], Verdict::Drop),
+        Rule::new([from.clone(), source.clone()], Verdict::Accept),
+        Rule::new([from], Verdict::Drop),
+    ];
+    let leaving = [Rule::new([source, Condition::NotTo(link.to_owned())], Verdict::Masquerade)];
+    Table::new(&host_table(run), &mark(run)).chain(Hook::Forward, Verdict::Accept, passing).chain(
+        Hook::Postrouting,
+        Verdict::Accept,
+        leaving,
+    )
+}
+
 /// Forwards nothing in the network namespace of the calling thread, which must be the cluster's own: a new one has what
 /// the host has, which may be a router.
 ///
@@ -53,7 +78,7 @@ pub(crate) fn forward() -> Result<(), Error> {
     set(FORWARD, true)
 }
 
-fn set(path: &str, on: bool) -> Result<(), Error> {
+pub(super) fn set(path: &str, on: bool) -> Result<(), Error> {
     let wanted = if on { "1" } else { "0" };
     let set = || -> io::Result<()> {
         // Where nothing has to be changed it need not be allowed.

@@ -22,6 +22,7 @@ fn facts() -> Facts {
         )],
         missing: vec![],
         host: None,
+        egress: None,
         budget: BudgetFacts { whole: HOST, memory_of: MemoryLimit::Host },
         timeout_scale: 1.0,
     }
@@ -202,9 +203,29 @@ fn only_who_asks_for_a_way_out_has_one() {
     let egress = plan(&spec, &facts()).unwrap().egress;
     expect![[r#"
         {
+          "way": {
+            "kind": "pasta"
+          },
           "uplink": "uplink",
           "address": "192.0.2.2",
           "gateway": "192.0.2.1",
+          "prefix": 30,
+          "mtu": 1500
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&egress).unwrap());
+
+    let free = HostFacts { prefix: "vt0000000a".into(), numbers: vec![7] };
+    let egress = plan(&spec, &Facts { egress: Some(free), ..facts() }).unwrap().egress;
+    expect![[r#"
+        {
+          "way": {
+            "kind": "pair",
+            "link": "vt0000000aup",
+            "mac": "52:54:00:4d:07:01"
+          },
+          "uplink": "uplink",
+          "address": "10.77.7.2",
+          "gateway": "10.77.7.1",
           "prefix": 30,
           "mtu": 1500
         }"#]]
