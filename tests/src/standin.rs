@@ -65,6 +65,12 @@ impl StandIn {
         printed
     }
 
+    /// Has bridges in it keep what passes between their ports from the filters, which in a new network they do not where
+    /// the module `br_netfilter` is loaded.
+    pub fn bridges_ask_no_filters(&self) {
+        self.sh("cd /proc/sys/net/bridge 2>/dev/null && echo 0 >bridge-nf-call-iptables || true");
+    }
+
     /// Everything that a run could leave in it, as text.
     pub fn everything(&self) -> String {
         self.sh("ip -o link; ip -o addr; ip neigh show nud all; ip route show table all; ip -6 route show table all; \

@@ -58,6 +58,13 @@ mod victims {
         keep_journal(&cluster);
     }
 
+    /// All kinds of records about a way out by a pair of interfaces to the host's network, for which another one stands.
+    #[vm_test(backend = "qemu, fake", egress = true)]
+    #[ignore = "run by many"]
+    async fn leaves(_node: Node, cluster: Cluster) {
+        keep_journal(&cluster);
+    }
+
     #[test]
     #[ignore = "run by many"]
     fn prunes() {
@@ -70,6 +77,15 @@ const CRASH_AT: &str = "VMTEST_INTERNAL_CRASH_AT";
 /// How many runs beside each other, of whose machines each takes half a core.
 const WORKERS: usize = 4;
 
+/// Where a run has something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Own,
+    Host,
+    /// In the host's network for the way out of its own.
+    WithAWayOut,
+}
+
 /// The run whose steps are tried, and the network in which it is started if that is not the host's.
 struct Tried {
     victim: &'static str,
@@ -78,14 +94,18 @@ struct Tried {
 
 impl Tried {
     /// A machine takes seconds to boot where it is emulated, so there is one of them then.
-    fn new(hosted: bool) -> Self {
+    fn new(place: Place) -> Self {
         let fakes = std::env::var("VMTEST_BACKEND").is_ok_and(|backend| backend == "fake");
-        let victim = match (hosted, fakes) {
-            (true, _) => "hosted",
-            (false, true) => "several",
-            (false, false) => "single",
+        let victim = match (place, fakes) {
+            (Place::Host, _) => "hosted",
+            (Place::WithAWayOut, _) => "leaves",
+            (Place::Own, true) => "several",
+            (Place::Own, false) => "single",
         };
-        Self { victim, network: hosted.then(StandIn::new) }
+        let network = (place != Place::Own).then(StandIn::new);
+        // Otherwise a way out is no pair of interfaces.
+        network.iter().for_each(StandIn::bridges_ask_no_filters);
+        Self { victim, network }
     }
 
     fn start(&self, name: &str, cache: &Path) -> Victim {
@@ -145,14 +165,17 @@ fn prune(killed: &Ended, cache: &Path) -> Victim {
 }
 
 #[rstest]
-#[case::own(false)]
-#[case::hosts(true)]
-fn every_record_can_be_the_last(#[case] hosted: bool) {
+#[case::own(Place::Own)]
+#[case::hosts(Place::Host)]
+#[case::with_a_way_out(Place::WithAWayOut)]
+fn every_record_can_be_the_last(#[case] place: Place) {
     let cache = private_cache(|cache| drop(Victim::new("single").env("VMTEST_CACHE", cache).run().assert_passed()));
-    let records = records_of_a_run(&Tried::new(hosted), cache.path());
+    let records = records_of_a_run(&Tried::new(place), cache.path());
     for kind in ["begin", "intent", "done", "released"] {
         assert!(records.iter().any(|record| record[0] == kind), "a whole run has `{kind}` among {records:?}");
     }
+    let by_pair = records.iter().any(|record| record.contains(&"host_forwarding".to_owned()));
+    assert_eq!(by_pair, place == Place::WithAWayOut, "{records:?}");
     let steps = steps(&records).into_iter();
     let steps = steps.flat_map(|step| ["before", "during", "after"].map(|moment| format!("{moment}:{step}")));
     let queue = Mutex::new(steps.collect::<Vec<_>>());
@@ -163,7 +186,7 @@ fn every_record_can_be_the_last(#[case] hosted: bool) {
             scope.spawn(|| {
                 // Its own, so that what another one has in the cache is not taken for something that was left.
                 let cache = private_cache(|_| {});
-                let tried = Tried::new(hosted);
+                let tried = Tried::new(place);
                 let before = tried.everything();
                 loop {
                     let Some(step) = queue.lock().expect("nobody has panicked").pop() else { return };
@@ -185,10 +208,11 @@ fn every_record_can_be_the_last(#[case] hosted: bool) {
 }
 
 #[rstest]
-#[case::own(false)]
-#[case::hosts(true)]
-fn a_reconcile_that_is_killed_is_finished_by_the_next(#[case] hosted: bool) {
-    let tried = Tried::new(hosted);
+#[case::own(Place::Own)]
+#[case::hosts(Place::Host)]
+#[case::with_a_way_out(Place::WithAWayOut)]
+fn a_reconcile_that_is_killed_is_finished_by_the_next(#[case] place: Place) {
+    let tried = Tried::new(place);
     let before = tried.everything();
     let cache = private_cache(|cache| drop(Victim::new("single").env("VMTEST_CACHE", cache).run().assert_passed()));
     let records = records_of_a_run(&tried, cache.path());

@@ -38,7 +38,7 @@ pub(crate) struct Lab {
 
 static PREPARED: Once = Once::new();
 
-/// Does this on a thread of such a host.
+/// Does this on a thread of such a host, and checks that it leaves that as it was.
 pub(crate) fn on_a_host<T: Send>(work: impl FnOnce(&Lab) -> T + Send) -> T {
     // The image of the machines is made of packages, which are not in this internet.
     PREPARED.call_once(|| drop(Victim::new("prepares").env("VMTEST_BACKEND", "fake").run().assert_passed()));
@@ -62,7 +62,12 @@ pub(crate) fn on_a_host<T: Send>(work: impl FnOnce(&Lab) -> T + Send) -> T {
         let resolv_conf = tempfile::NamedTempFile::new().expect("a temporary file");
         fs::write(&resolv_conf, format!("nameserver {INTERNET}\n")).expect("it can be written");
         let private = TcpListener::bind((Ipv4Addr::LOCALHOST, PRIVATE_PORT)).expect("nobody else is there");
-        work(&Lab { internet, private, resolv_conf })
+        let before = everything();
+        let lab = Lab { internet, private, resolv_conf };
+        let result = work(&lab);
+        lab.lead(Way::Pair);
+        assert_eq!(everything(), before);
+        result
     };
     thread::scope(|scope| {
         scope.spawn(internet);
@@ -72,7 +77,29 @@ pub(crate) fn on_a_host<T: Send>(work: impl FnOnce(&Lab) -> T + Send) -> T {
     })
 }
 
+/// A way out of a cluster's network.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way {
+    Pair,
+    Pasta,
+}
+
 impl Lab {
+    /// Has ways out be made like this, for root: a pair only where no filters of others could drop what passes.
+    pub(crate) fn lead(&self, way: Way) {
+        run(match way {
+            Way::Pair => "! nft list table ip others 2>/dev/null || nft delete table ip others",
+            Way::Pasta => {
+                "nft 'add table ip others; add chain ip others forward { type filter hook forward priority 0; policy drop; }'"
+            }
+        });
+    }
+
+    /// Does this in the internet.
+    pub(crate) fn in_the_internet(&self, line: &str) -> String {
+        run(&format!("nsenter --net={} sh -c '{line}'", self.internet.display()))
+    }
+
     /// How many packets the internet has received.
     pub(crate) fn packets(&self) -> u64 {
         let devices = self.internet.parent().and_then(|ns| ns.parent()).expect("it is in a process").join("net/dev");
@@ -95,6 +122,7 @@ fn enter_network() -> PathBuf {
     if fs::exists("/proc/sys/net/ipv6").is_ok_and(|there| there) {
         fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").expect("it can be turned off");
     }
+    run("cd /proc/sys/net/bridge 2>/dev/null && echo 0 >bridge-nf-call-iptables || true");
     run("ip link set lo up");
     PathBuf::from(format!("/proc/{}/task/{}/ns/net", std::process::id(), nix::unistd::gettid()))
 }
@@ -109,10 +137,17 @@ fn connect(internet: &std::path::Path) {
     run(&format!("ip route add default via {INTERNET}"));
 }
 
-fn run(line: &str) {
-    let mut words = line.split(' ');
-    let status = Command::new(words.next().expect("a program")).args(words).status();
-    assert!(status.is_ok_and(|status| status.success()), "`{line}` failed");
+/// Does this in the network of the calling thread; the result is what it prints.
+pub(crate) fn run(line: &str) -> String {
+    let ended = Command::new("sh").args(["-c", line]).output().expect("there is a shell");
+    assert!(ended.status.success(), "`{line}` failed: {}", String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8_lossy(&ended.stdout).into_owned()
+}
+
+/// What a run could change on the host of the calling thread, as text.
+fn everything() -> String {
+    run("ip -o addr; ip route show table all; nft list ruleset; cd /proc/sys/net/ipv4
+         grep . ip_forward conf/all/accept_redirects conf/*/forwarding; grep -c @vmtest /proc/thread-self/net/unix || true")
 }
 
 /// Says hello, and to whom.

@@ -7,13 +7,13 @@ use std::{
 };
 
 use super::{
-    prepared::{torn_down_after, torn_down_in},
+    prepared::{torn_down_after, torn_down_as},
     provisioned,
 };
 use crate::{
     Error,
     cluster::{Cluster, Run, teardown},
-    spec::{NetworkPlace, NodeSpec},
+    spec::{ClusterSpec, NetworkPlace, NodeSpec},
 };
 
 /// Polls a future this often; `None` when it has not ended by then, and is dropped.
@@ -42,12 +42,12 @@ type Work<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 
 /// Stops everything of a run at each of its polls while it does this, after machines are up or before.
 fn stopped_at_each_await_point(
-    place: NetworkPlace,
+    change: impl Fn(&mut ClusterSpec) + Sync,
     machines: bool,
     work: impl Fn(&Arc<Run>) -> Work<'_> + Sync,
 ) -> usize {
     at_each_await_point(|polls| {
-        let (ended, left) = torn_down_in(place, async |run| {
+        let (ended, left) = torn_down_as(&change, async |run| {
             if machines {
                 provisioned(run).await.unwrap();
             }
@@ -68,33 +68,46 @@ fn stopped_at_each_await_point(
 
 #[test]
 fn provisioning_leaves_nothing() {
-    let polls = stopped_at_each_await_point(NetworkPlace::Own, false, |run| Box::pin(provisioned(run)));
+    let polls = stopped_at_each_await_point(|_| {}, false, |run| Box::pin(provisioned(run)));
     assert!(polls > 20, "two machines are not made in {polls} polls");
 }
 
 #[test]
 fn provisioning_in_the_network_of_the_caller_leaves_nothing() {
-    let polls = stopped_at_each_await_point(NetworkPlace::Host, false, |run| Box::pin(provisioned(run)));
+    let polls =
+        stopped_at_each_await_point(|spec| spec.place = NetworkPlace::Host, false, |run| Box::pin(provisioned(run)));
+    assert!(polls > 20, "two machines are not made in {polls} polls");
+}
+
+#[test]
+fn provisioning_with_a_way_out_leaves_nothing() {
+    let polls = stopped_at_each_await_point(|spec| spec.egress = true, false, |run| Box::pin(provisioned(run)));
     assert!(polls > 20, "two machines are not made in {polls} polls");
 }
 
 #[test]
 fn adding_a_machine_leaves_nothing() {
-    let polls = stopped_at_each_await_point(NetworkPlace::Own, true, |run| {
-        Box::pin(async { Cluster::new(run.clone()).add(NodeSpec::new("late")).await.map(drop) })
-    });
+    let polls = stopped_at_each_await_point(
+        |_| {},
+        true,
+        |run| Box::pin(async { Cluster::new(run.clone()).add(NodeSpec::new("late")).await.map(drop) }),
+    );
     assert!(polls > 10, "a machine is not added in {polls} polls");
 }
 
 #[test]
 fn starting_a_machine_again_leaves_nothing() {
-    let polls = stopped_at_each_await_point(NetworkPlace::Own, true, |run| {
-        Box::pin(async {
-            let node = Cluster::new(run.clone()).node("first")?;
-            node.kill().await?;
-            node.start().await
-        })
-    });
+    let polls = stopped_at_each_await_point(
+        |_| {},
+        true,
+        |run| {
+            Box::pin(async {
+                let node = Cluster::new(run.clone()).node("first")?;
+                node.kill().await?;
+                node.start().await
+            })
+        },
+    );
     assert!(polls > 10, "a machine is not started in {polls} polls");
 }
 

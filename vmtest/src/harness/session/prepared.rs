@@ -1,6 +1,6 @@
 //! A run of fake machines before its first effect, for tests that go on by themselves.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -9,7 +9,7 @@ use crate::{
     cluster::{Run, teardown},
     harness::traces::Traces,
     host::{Keeper, Panics},
-    net::enter_new_namespace,
+    net::{enter_new_namespace, tables, within},
     spec::{ClusterSpec, NetworkPlace, NodeSpec},
 };
 
@@ -22,23 +22,24 @@ const DISK: u64 = 16 << 20;
 /// # Panics
 /// With the panic of the work, and when anything of the run is there after the teardown.
 pub(super) fn torn_down_after<T: Send>(work: impl AsyncFnOnce(&Arc<Run>) -> T + Send) -> (T, Vec<String>) {
-    torn_down_in(NetworkPlace::Own, work)
+    torn_down_as(|_| {}, work)
 }
 
-/// The same for a run of which something is in the network of its caller, for which another one stands.
-pub(super) fn torn_down_in<T: Send>(
-    place: NetworkPlace,
+/// The same for a run of which something else is asked. What is in the network of its caller is in another one that stands
+/// for that.
+pub(super) fn torn_down_as<T: Send>(
+    change: impl FnOnce(&mut ClusterSpec) + Send,
     work: impl AsyncFnOnce(&Arc<Run>) -> T + Send,
 ) -> (T, Vec<String>) {
     let on_its_thread = || {
-        if place == NetworkPlace::Host {
-            enter_new_namespace().unwrap();
-        }
+        let mut spec = ClusterSpec::new("a run of a test");
+        change(&mut spec);
+        let stands = (spec.place == NetworkPlace::Host || spec.egress).then(|| enter_new_namespace().unwrap());
+        // In a new network it can be on, and then a way out is no pair of interfaces.
+        _ = stands.map(|_| fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0"));
         let traces = Traces::of_this_thread();
         let outside = runtime("vmtest-outside", &traces, || {}).unwrap();
         let cancelled = watch::Sender::new(false);
-        let mut spec = ClusterSpec::new("a run of a test");
-        spec.place = place;
         spec.backends.push("fake".to_owned());
         spec.nodes = ["first", "second"].map(NodeSpec::new).into();
         spec.nodes[0].settings.disk = Some(DISK);
@@ -55,6 +56,10 @@ pub(super) fn torn_down_in<T: Send>(
         let children: Vec<_> = run.keepers().flat_map(Keeper::children).collect();
         assert_eq!(children, Vec::<i32>::new(), "the keepers have children");
         assert_eq!(run.journal.outstanding(), [], "the journal names something");
+        if let Some(namespace) = stands {
+            // Also what remembers that it did not forward.
+            assert_eq!(within(namespace, async || tables()).unwrap(), Some(Vec::new()));
+        }
         // A link that somebody else has made stays until its network ends, with this thread.
         let again = engine.block_on(teardown(&run));
         assert!(again.iter().all(|what| left.contains(what) && what.starts_with("link")), "left again: {again:?}");
