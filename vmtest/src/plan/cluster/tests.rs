@@ -56,6 +56,7 @@ fn a_plan_decides_every_name_and_address() {
             "emulated": true,
             "own_kernel": true,
             "faults": false,
+            "nested": true,
             "overhead": 104857600
           },
           "networks": [
