@@ -64,7 +64,7 @@ async fn what_a_run_has_in_the_network_of_others_is_removed_from_elsewhere() {
     let ((_held, network), (other, _)) = (host(), host());
     let table = Effect::HostTable { name: RUN.into(), namespace: network };
     let (_root, dir, journal) = run([table, link("vt0000000a0", network)]);
-    let made = async move || {
+    let made = async || {
         Table::new(RUN, &mark(RUN)).make()?;
         let pair = Pair { run: RUN, name: "vt0000000a0", mac: "52:54:00:4d:00:01", peer: "host0", mtu: 1400 };
         Links::open()?.add_pair(&pair, other.as_fd()).await
