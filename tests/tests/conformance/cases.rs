@@ -245,7 +245,8 @@ async fn console(cluster: Cluster) -> Result {
     let node = cluster.node("node")?;
     let mut lines = node.console_lines()?;
     let print = format!("n=0; while [ $n -lt {CONSOLE_LINES} ]; do echo \"line $n of many\"; n=$((n + 1)); done");
-    node.sh(format!("({print}) >/dev/console")).await?;
+    // The kernel has its own words too, as late as its network has come up.
+    node.sh(format!("dmesg -n 1; ({print}) >/dev/console")).await?;
     node.wait_for_console(&format!("line {} of many", CONSOLE_LINES - 1)).await?;
     node.kill().await?;
     let mut text = String::new();
