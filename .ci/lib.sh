@@ -98,6 +98,6 @@ nothing_is_left() {
     left=$(find "$runs" -mindepth 1 -maxdepth 1 -type d ! -name lease 2>/dev/null || true)
     left+=$(find "$runs/lease" -mindepth 2 2>/dev/null || true)
     left+=$(find "$cache/scratch" -mindepth 1 -maxdepth 1 -type d 2>/dev/null || true)
-    left+=$(pgrep -fa 'qemu-system.* -name .*path=console.log|^/bin/sh /etc/vmtest/init' || true)
+    left+=$(pgrep -fa 'qemu-system.* -name .*path=console.log|--event-monitor path=events.json|^/bin/sh /etc/vmtest/init' || true)
     [ -z "$left" ] || { echo "left behind: $left"; return 1; }
 }

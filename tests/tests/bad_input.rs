@@ -29,7 +29,7 @@ mod victims {
 fn everything_that_is_wrong_is_said_at_once() {
     let said = [
         "`victims::misspelt` cannot run, for 3 reasons",
-        "unknown backend `qemo`: valid are auto, qemu",
+        "unknown backend `qemo`: valid are auto, cloud-hypervisor, qemu",
         "there is no image `debain`: known are micro",
         "tests/data/treee",
     ];
@@ -70,7 +70,11 @@ fn an_address_that_cannot_be_is_refused_before_anything_boots() {
 }
 
 #[rstest]
-#[case::backend("VMTEST_BACKEND", "qemo", "VMTEST_BACKEND: unknown backend `qemo`: valid are auto, qemu")]
+#[case::backend(
+    "VMTEST_BACKEND",
+    "qemo",
+    "VMTEST_BACKEND: unknown backend `qemo`: valid are auto, cloud-hypervisor, qemu"
+)]
 #[case::name("VMTEST_BAKEND", "qemu", "unknown setting `VMTEST_BAKEND`: valid are VMTEST_BACKEND")]
 #[case::scale("VMTEST_TIMEOUT_SCALE", "slow", "VMTEST_TIMEOUT_SCALE: `slow` is no factor")]
 #[case::run_dir("VMTEST_RUN", "/dev/null", "cannot use /dev/null for run directories")]

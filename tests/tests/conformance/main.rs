@@ -60,15 +60,20 @@ fn main() -> ExitCode {
 fn trial(backend: &Backend, case: Case, results: Results) -> Trial {
     let name = backend.name;
     let kept_from = match &backend.found {
-        Err(_) => Some(ABSENT),
+        Err(_) if !backend.required => Some(ABSENT),
+        Err(_) => None,
         Ok((_, capabilities)) if !(case.needs)(capabilities) => Some(INCAPABLE),
         Ok(_) => None,
     };
     if let Some(why) = kept_from {
         lock(&results).insert((case.name, name), why);
     }
+    let absent = backend.found.as_ref().err().map(|why| format!("VMTEST_REQUIRE names {name}: {why}"));
     let run = move || {
         lock(&results).insert((case.name, name), FAILED);
+        if let Some(why) = absent {
+            return Err(why.into());
+        }
         (case.run)(name).map_err(|failure| format!("{failure:?}"))?;
         lock(&results).insert((case.name, name), PASSED);
         Ok(())

@@ -29,6 +29,8 @@ use crate::{
 pub(super) struct Gathered {
     pub(super) facts: Facts,
     pub(super) hypervisor: Option<Arc<dyn Hypervisor>>,
+    /// The backend for people, with why it is not one that comes before it.
+    pub(super) backend: String,
     /// Keep the disks in the cache.
     pub(super) disks: Vec<Disk>,
 }
@@ -89,7 +91,8 @@ pub(super) fn gather(
 ) -> Gathered {
     let cache = settings.cache_dir();
     let all = || spec.nodes.iter().map(|node| &node.settings).chain([&spec.defaults]);
-    let hypervisor = choose(spec, settings);
+    let Chosen { hypervisor, passed_over } = choose(spec, settings);
+    let backend = hypervisor.as_ref().map(|found| describe(&**found, &passed_over)).unwrap_or_default();
     let images: BTreeSet<_> = spec.nodes.iter().map(|node| image_of(&node.settings, &spec.defaults)).collect();
     let fixtures: BTreeSet<_> = all().flat_map(|node| &node.fixtures).map(|asked| &asked.fixture).collect();
     let build = |asked: &Fixture| build_fixture(settings, &spec.base, asked, observer);
@@ -121,7 +124,7 @@ pub(super) fn gather(
         budget,
         timeout_scale: settings.timeout_scale,
     };
-    Gathered { facts, hypervisor: hypervisor.ok(), disks }
+    Gathered { facts, hypervisor: hypervisor.ok(), backend, disks }
 }
 
 /// Plans machines that join the test's own later, with its defaults. As long as it lives, so do the run's fixture disks.
@@ -158,6 +161,8 @@ pub struct Backend {
     pub name: &'static str,
     /// Name, version and accelerator, for people, and what its machines can do; or what keeps it from running here.
     pub found: Result<(String, Capabilities), Error>,
+    /// Whether `VMTEST_REQUIRE` names it: that it cannot run here is then a failure.
+    pub required: bool,
 }
 
 /// All backends that there are, here or not. Starts programs and asks the kernel; takes well under a second.
@@ -171,23 +176,56 @@ pub fn backends() -> Result<Vec<Backend>, Error> {
         if let Some(why) = missing.first() {
             return Err(Error::new(Kind::Missing, why.clone()));
         }
-        let found = hypervisor::find(name, |name| settings.binaries.get(name).cloned())?;
+        let found = hypervisor::find(name, &settings.search)?;
         Ok((found.describe(), found.capabilities()))
     };
-    Ok(hypervisor::NAMES.iter().map(|&name| Backend { name, found: find(name) }).collect())
+    let required = |name: &str| settings.require.iter().any(|required| required == name);
+    let backend = |name| Backend { name, found: find(name), required: required(name) };
+    Ok(hypervisor::NAMES.iter().map(|&name| backend(name)).collect())
 }
 
-fn choose(spec: &ClusterSpec, settings: &Settings) -> Result<Arc<dyn Hypervisor>, Error> {
-    let asked = asked_backends(&spec.backends, &settings.backends)?;
-    let find = |name: &String| hypervisor::find(name, |name| settings.binaries.get(name).cloned());
-    let mut first = None;
-    for name in &asked {
-        match find(name) {
-            Ok(found) => return Ok(found),
-            Err(e) => drop(first.get_or_insert(e)),
+/// What came of looking for a backend.
+struct Chosen {
+    hypervisor: Result<Arc<dyn Hypervisor>, Error>,
+    /// Those that come before it and cannot run here, with why.
+    passed_over: Vec<(String, Error)>,
+}
+
+fn choose(spec: &ClusterSpec, settings: &Settings) -> Chosen {
+    let mut passed_over = Vec::new();
+    let asked = match asked_backends(&spec.backends, &settings.backends) {
+        Ok(asked) => asked,
+        Err(e) => return Chosen { hypervisor: Err(e), passed_over },
+    };
+    for name in asked {
+        match hypervisor::find(&name, &settings.search) {
+            Err(e) if settings.require.contains(&name) => {
+                let message = format!("VMTEST_REQUIRE names `{name}`, which cannot run here: {e}");
+                return Chosen { hypervisor: Err(Error::new(e.kind(), message)), passed_over };
+            }
+            Err(e) => passed_over.push((name, e)),
+            found => return Chosen { hypervisor: found, passed_over },
         }
     }
-    Err(first.expect("the list of backends is never empty"))
+    Chosen { hypervisor: Err(none_runs(&passed_over)), passed_over: vec![] }
+}
+
+/// Why none of the backends runs here.
+fn none_runs(passed_over: &[(String, Error)]) -> Error {
+    if let [(_, only)] = passed_over {
+        return Error::new(only.kind(), only.to_string());
+    }
+    let why: Vec<_> = passed_over.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    Error::new(Kind::Missing, format!("no backend runs here: {}", why.join("; ")))
+}
+
+/// The backend for people. One that emulates says itself why there is no KVM, and without that there is no other.
+fn describe(hypervisor: &dyn Hypervisor, passed_over: &[(String, Error)]) -> String {
+    let chosen = hypervisor.describe();
+    match passed_over {
+        [(name, why), ..] if !hypervisor.capabilities().emulated => format!("{chosen} (not on {name}: {why})"),
+        _ => chosen,
+    }
 }
 
 /// The backends to try, in this order: those that the settings prefer among those on which the test may run.
@@ -253,7 +291,7 @@ mod tests {
     fn a_test_says_where_it_may_run_and_the_settings_choose() {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         for (spec, settings, asked) in [
-            (&[] as &[&str], &[] as &[&str], &["qemu"] as &[&str]),
+            (&[] as &[&str], &[] as &[&str], &["cloud-hypervisor", "qemu"] as &[&str]),
             (&[], &["fake", "qemu"], &["qemu"]),
             (&["fake"], &[], &["fake"]),
             (&["qemu", "fake"], &["fake"], &["fake"]),
@@ -263,5 +301,15 @@ mod tests {
         }
         let error = asked_backends(&[], &names(&["fake"])).unwrap_err();
         assert!(error.to_string().contains("does not say that it may run on them"), "{error}");
+    }
+
+    #[test]
+    fn what_was_passed_over_is_said_with_the_choice() {
+        let fake = hypervisor::find("fake", &hypervisor::Search::default()).unwrap();
+        assert_eq!(describe(&*fake, &[]), fake.describe());
+        let passed_over = vec![("qemu".to_owned(), Error::new(Kind::Missing, "it is not there"))];
+        let said = format!("{} (not on qemu: it is not there)", fake.describe());
+        assert_eq!(describe(&*fake, &passed_over), said);
+        assert_eq!(none_runs(&passed_over).to_string(), "it is not there");
     }
 }

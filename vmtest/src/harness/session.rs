@@ -272,7 +272,8 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     let budget = HostBudget::measure(&ledger, settings.budget, settings.cache_dir())?;
     let id = LockedDir::new_id()?;
     let (host, claimed) = claim_host(&spec, &id, &caller.outside);
-    let Gathered { facts, hypervisor, disks } = gather(&spec, settings, budget.facts(), &host, observer.as_ref());
+    let Gathered { facts, hypervisor, backend, disks } =
+        gather(&spec, settings, budget.facts(), &host, observer.as_ref());
     let plan = plan::plan(&spec, &facts)?;
     let hypervisor = hypervisor.expect("a plan has a backend");
 
@@ -347,7 +348,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     run.emit(&Event::Planned {
         run: run.dir.id().to_owned(),
         nodes: run.plan.nodes.iter().map(|node| node.name.clone()).collect(),
-        backend: run.hypervisor.describe(),
+        backend,
     });
     if let Some(network) = way_back {
         // Made before a thread was ever elsewhere, so nothing but this run is lost.

@@ -1,11 +1,11 @@
 //! The settings of a process: environment variables that begin with `VMTEST_`, read once.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::OnceLock};
+use std::{path::PathBuf, sync::OnceLock};
 
 use crate::{
     error::{Error, Kind, Phase},
     host::{Asked, CrashPoint, ROOTLESS, caller},
-    hypervisor,
+    hypervisor::{self, Search},
     spec::parse_size,
 };
 
@@ -15,11 +15,16 @@ const CACHE: &str = "VMTEST_CACHE";
 const CACHE_LIMIT: &str = "VMTEST_CACHE_LIMIT";
 const RUN: &str = "VMTEST_RUN";
 const TIMEOUT_SCALE: &str = "VMTEST_TIMEOUT_SCALE";
+const CLOUD_HYPERVISOR: &str = "VMTEST_CLOUD_HYPERVISOR";
 const QEMU: &str = "VMTEST_QEMU";
+const REQUIRE: &str = "VMTEST_REQUIRE";
 /// Where our own tests have the process killed.
 const CRASH_AT: &str = "VMTEST_INTERNAL_CRASH_AT";
+/// Takes KVM to work, for our own tests whose VMM runs no guests.
+const ASSUME_KVM: &str = "VMTEST_INTERNAL_ASSUME_KVM";
 /// Every name that a user may set, for the message about a wrong one.
-const NAMES: &[&str] = &[BACKEND, BUDGET, CACHE, CACHE_LIMIT, QEMU, ROOTLESS, RUN, TIMEOUT_SCALE];
+const NAMES: &[&str] =
+    &[BACKEND, BUDGET, CACHE, CACHE_LIMIT, CLOUD_HYPERVISOR, QEMU, REQUIRE, ROOTLESS, RUN, TIMEOUT_SCALE];
 /// Variables of our own tests.
 const INTERNAL: &str = "VMTEST_INTERNAL_";
 
@@ -38,8 +43,10 @@ pub(crate) struct Settings {
     pub(crate) run: Option<PathBuf>,
     /// Every timeout is multiplied by it.
     pub(crate) timeout_scale: f64,
-    /// Paths of VMMs, by backend.
-    pub(crate) binaries: BTreeMap<&'static str, PathBuf>,
+    /// Backends that must be able to run here.
+    pub(crate) require: Vec<String>,
+    /// Where VMMs are looked for.
+    pub(crate) search: Search,
     /// Where our own tests have the process killed.
     pub(crate) crash_at: Option<CrashPoint>,
 }
@@ -86,12 +93,13 @@ impl Settings {
             cache_limit: None,
             run: None,
             timeout_scale: 1.0,
-            binaries: BTreeMap::new(),
+            require: vec![],
+            search: Search::default(),
             crash_at: None,
         };
         for (name, value) in variables {
             match name.as_str() {
-                BACKEND => settings.backends = parse_backends(&value)?,
+                BACKEND => settings.backends = parse_backends(BACKEND, &value)?,
                 BUDGET => settings.budget = Asked::parse(&value).map_err(|why| format!("{BUDGET}: {why}"))?,
                 CACHE => settings.cache = Some(value.into()),
                 CACHE_LIMIT => settings.cache_limit = Some(parse_limit(&value)?),
@@ -99,7 +107,10 @@ impl Settings {
                 TIMEOUT_SCALE => settings.timeout_scale = parse_scale(&value)?,
                 // Read where it is needed, before `main`.
                 ROOTLESS => check_rootless(&value)?,
-                QEMU => drop(settings.binaries.insert("qemu", value.into())),
+                REQUIRE => settings.require = parse_backends(REQUIRE, &value)?,
+                CLOUD_HYPERVISOR => settings.search.set_binary(hypervisor::CLOUD_HYPERVISOR, value),
+                QEMU => settings.search.set_binary(hypervisor::QEMU, value),
+                ASSUME_KVM => settings.search.assume_kvm(),
                 CRASH_AT => settings.crash_at = Some(value.parse().map_err(|why| format!("{CRASH_AT}: {why}"))?),
                 _ if name.starts_with(INTERNAL) => {}
                 _ => return Err(format!("unknown setting `{name}`: valid are {}", NAMES.join(", "))),
@@ -109,11 +120,11 @@ impl Settings {
     }
 }
 
-fn parse_backends(value: &str) -> Result<Vec<String>, String> {
+fn parse_backends(setting: &str, value: &str) -> Result<Vec<String>, String> {
     let names: Vec<_> = value.split(',').map(str::trim).filter(|name| !name.is_empty() && *name != "auto").collect();
     match names.iter().find(|name| !hypervisor::NAMES.contains(name)) {
         Some(unknown) => {
-            Err(format!("{BACKEND}: unknown backend `{unknown}`: valid are auto, {}", hypervisor::NAMES.join(", ")))
+            Err(format!("{setting}: unknown backend `{unknown}`: valid are auto, {}", hypervisor::NAMES.join(", ")))
         }
         None => Ok(names.into_iter().map(str::to_owned).collect()),
     }
@@ -148,7 +159,8 @@ mod tests {
     fn wrong_settings_are_refused_with_the_valid_ones() {
         let error = parse("VMTEST_BAKEND", "qemu").unwrap_err();
         assert!(error.starts_with("unknown setting `VMTEST_BAKEND`: valid are VMTEST_BACKEND,"), "{error}");
-        assert!(parse("VMTEST_BACKEND", "qemo").unwrap_err().contains("valid are auto, qemu"));
+        assert!(parse("VMTEST_BACKEND", "qemo").unwrap_err().contains("valid are auto, cloud-hypervisor, qemu"));
+        assert!(parse("VMTEST_REQUIRE", "kvm").unwrap_err().starts_with("VMTEST_REQUIRE: unknown backend `kvm`"));
         assert!(parse("VMTEST_TIMEOUT_SCALE", "-1").is_err());
         for wrong in ["20", "much", "20 apples", "-1GiB"] {
             let error = parse("VMTEST_CACHE_LIMIT", wrong).unwrap_err();
@@ -164,6 +176,7 @@ mod tests {
     fn right_settings_are_read() {
         assert_eq!(parse("VMTEST_BACKEND", "auto").unwrap().backends, Vec::<String>::new());
         assert_eq!(parse("VMTEST_BACKEND", "qemu").unwrap().backends, ["qemu"]);
+        assert_eq!(parse("VMTEST_REQUIRE", "cloud-hypervisor, qemu").unwrap().require, ["cloud-hypervisor", "qemu"]);
         assert_eq!(parse("VMTEST_CACHE_LIMIT", "20GiB").unwrap().cache_limit, Some(20 << 30));
         assert_eq!(parse("VMTEST_TIMEOUT_SCALE", "2.5").unwrap().timeout_scale, 2.5);
         let budget = Asked { memory: Some(8 << 30), cpus: Some(3), disk: None };

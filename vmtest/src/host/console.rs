@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    convert::Infallible,
     fs::File,
     io,
     os::unix::fs::FileExt,
@@ -60,18 +61,7 @@ impl Console {
     /// # Errors
     /// When the file cannot be read or watched.
     pub(crate) async fn follow(&self, path: &Path) -> io::Result<()> {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        inotify::add_watch(&inotify, path, WatchFlags::MODIFY)?;
-        let inotify = watch_readable(inotify)?;
-        let mut events = [0; EVENT_BUFFER];
-        let file = File::open(path)?;
-        loop {
-            self.read(&file)?;
-            let mut ready = inotify.readable().await?;
-            // What the events say does not matter, only that there were some.
-            while rustix::io::read(inotify.get_ref(), &mut events).is_ok_and(|read| read > 0) {}
-            ready.clear_ready();
-        }
+        match follow_file(path, |file| self.read(file).map(|()| None::<Infallible>)).await? {}
     }
 
     /// Reads what has come since the last look, once: for a machine that has ended.
@@ -180,6 +170,27 @@ impl Console {
                 state.anomaly = anomaly;
             }
         });
+    }
+}
+
+/// Calls this with the file, which must exist, now and after each write to it, until it has found something. Cancel-safe.
+///
+/// # Errors
+/// When the file cannot be read or watched.
+pub(crate) async fn follow_file<T>(path: &Path, mut look: impl FnMut(&File) -> io::Result<Option<T>>) -> io::Result<T> {
+    let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+    inotify::add_watch(&inotify, path, WatchFlags::MODIFY)?;
+    let inotify = watch_readable(inotify)?;
+    let mut events = [0; EVENT_BUFFER];
+    let file = File::open(path)?;
+    loop {
+        if let Some(found) = look(&file)? {
+            return Ok(found);
+        }
+        let mut ready = inotify.readable().await?;
+        // What the events say does not matter, only that there were some.
+        while rustix::io::read(inotify.get_ref(), &mut events).is_ok_and(|read| read > 0) {}
+        ready.clear_ready();
     }
 }
 

@@ -31,7 +31,9 @@ pub(crate) struct SpawnRequest {
     pub(crate) args: Vec<String>,
     /// Working directory: the node's folder.
     pub(crate) dir: PathBuf,
-    /// Receives stdout and stderr.
+    /// Receives stdout, where the log does not.
+    pub(crate) stdout: Option<File>,
+    /// Receives stderr, and stdout.
     pub(crate) log: File,
     /// Descriptors to inherit, each with its number in the child.
     pub(crate) fds: Vec<(OwnedFd, i32)>,
@@ -129,7 +131,7 @@ impl Keeper {
 pub(crate) fn spawn_program(request: SpawnRequest) -> io::Result<(OwnedFd, ProcessId)> {
     let mut command = Command::new(&request.program);
     command.args(&request.args).current_dir(&request.dir).stdin(Stdio::null());
-    command.stdout(request.log.try_clone()?).stderr(request.log);
+    command.stdout(request.stdout.map_or_else(|| request.log.try_clone(), Ok)?).stderr(request.log);
     let mut mappings: Vec<_> =
         request.fds.into_iter().map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect();
     if let Ok(canary) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 0) {

@@ -16,7 +16,7 @@ mod rootless;
 mod stopped;
 mod storage;
 
-pub(crate) use console::{Anomaly, Console};
+pub(crate) use console::{Anomaly, Console, follow_file};
 pub(crate) use crash::CrashPoint;
 pub(crate) use files::{if_there, relink};
 #[cfg(fuzzing)]

@@ -1,6 +1,7 @@
 //! What launching one machine takes, as data: what `render` makes and `launch` uses.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Everything needed to start one VMM, relative to its node's folder.
 ///
@@ -13,13 +14,34 @@ pub(crate) struct LaunchPlan {
     pub(crate) args: Vec<String>,
     /// Listening unix sockets that are made before the VMM starts and handed to it under these descriptors.
     pub(crate) sockets: Vec<ListeningSocket>,
+    /// What is asked of the VMM over its API, in this order, for its machine to run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) api: Vec<ApiCall>,
+    /// Unix sockets that the VMM makes itself, in the node's folder; one that is left from before is in its way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) own_sockets: Vec<String>,
     /// The file that receives the serial console from its first byte.
     pub(crate) console: String,
+    /// Whether the VMM writes the serial console to its stdout, for want of a way to append it to a file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) console_is_stdout: bool,
     /// The file that receives the VMM's own output.
     pub(crate) log: String,
     /// For a machine without a VMM, the root directory in which the program is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) root: Option<RootPlan>,
+}
+
+/// A call of a VMM's API over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ApiCall {
+    /// `GET` or `PUT`.
+    pub(crate) method: String,
+    /// The path, from the root.
+    pub(crate) path: String,
+    /// What is sent, if anything is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<Value>,
 }
 
 /// The root directory of a machine that is namespaces of this host's kernel; names are in the node's folder.

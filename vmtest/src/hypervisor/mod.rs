@@ -1,9 +1,11 @@
 //! The programs that run machines. A new one is a folder here and a line in [`find`].
 
+mod cloud_hypervisor;
 mod fake;
 mod kvm;
 mod launch;
 mod qemu;
+mod search;
 mod start;
 
 use std::{fmt, io, os::fd::OwnedFd, path::Path, sync::Arc};
@@ -11,7 +13,8 @@ use std::{fmt, io, os::fd::OwnedFd, path::Path, sync::Arc};
 use futures_util::future::BoxFuture;
 use vmtest_images::GuestConfig;
 
-pub(crate) use launch::{DirectoryPlan, LaunchPlan, ListeningSocket, RootPlan};
+pub(crate) use launch::{ApiCall, DirectoryPlan, LaunchPlan, ListeningSocket, RootPlan};
+pub(crate) use search::Search;
 use start::{connect_socket, start};
 
 use crate::{
@@ -22,9 +25,11 @@ use crate::{
 };
 
 /// The names that `VMTEST_BACKEND` and `backend = ".."` take, beside `auto`.
-pub(crate) const NAMES: &[&str] = &["qemu", FAKE];
+pub(crate) const NAMES: &[&str] = &[CLOUD_HYPERVISOR, QEMU, FAKE];
 /// What `auto` tries, in this order: never the fake, on which a test says itself that it may run.
-pub(crate) const AUTO: &[&str] = &["qemu"];
+pub(crate) const AUTO: &[&str] = &[CLOUD_HYPERVISOR, QEMU];
+pub(crate) const CLOUD_HYPERVISOR: &str = "cloud-hypervisor";
+pub(crate) const QEMU: &str = "qemu";
 /// Machines that are none.
 pub(crate) const FAKE: &str = "fake";
 
@@ -119,17 +124,15 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
     fn ended(&self, how: Ended) -> BoxFuture<'_, bool>;
 }
 
-/// Finds the backend of this name on this host; `binary` overrides the search on PATH.
+/// Finds the backend of this name on this host.
 ///
 /// # Errors
 /// [`Kind::Spec`] for an unknown name, [`Kind::Missing`] where the host lacks it; both say what to do.
-pub(crate) fn find(
-    name: &str,
-    binary: impl Fn(&str) -> Option<std::path::PathBuf>,
-) -> Result<Arc<dyn Hypervisor>, Error> {
+pub(crate) fn find(name: &str, search: &Search) -> Result<Arc<dyn Hypervisor>, Error> {
     match name {
         FAKE => Ok(Arc::new(fake::FakeHypervisor::find())),
-        "qemu" => Ok(Arc::new(qemu::Qemu::find(binary("qemu").as_deref())?)),
+        CLOUD_HYPERVISOR => Ok(Arc::new(cloud_hypervisor::CloudHypervisor::find(search)?)),
+        QEMU => Ok(Arc::new(qemu::Qemu::find(search)?)),
         _ => Err(Error::new(Kind::Spec, format!("unknown backend `{name}`: valid are auto, {}", NAMES.join(", ")))),
     }
 }

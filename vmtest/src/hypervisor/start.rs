@@ -1,7 +1,7 @@
 //! Starting a VMM from its launch plan; the same for all of them.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     os::{fd::AsRawFd, fd::OwnedFd, unix::fs::OpenOptionsExt, unix::net::UnixListener},
     path::Path,
@@ -21,12 +21,16 @@ use crate::{
 /// [`Kind::Host`] when a file or socket cannot be made or the program cannot be started.
 pub(crate) async fn start(plan: &LaunchPlan, dir: &Path, keeper: &Keeper) -> Result<(OwnedFd, ProcessId), Error> {
     let failed = |e: io::Error| Error::new(Kind::Host, format!("cannot start {}", plan.program)).caused_by(e);
-    let (_, log) = make_files(plan, dir).map_err(failed)?;
+    let (console, log) = make_files(plan, dir).map_err(failed)?;
+    for socket in &plan.own_sockets {
+        if_there(fs::remove_file(dir.join(socket))).map_err(failed)?;
+    }
     let sockets = plan.sockets.iter().map(|socket| Ok((listen(dir, &socket.path)?.into(), socket.fd)));
     let request = SpawnRequest {
         program: plan.program.clone(),
         args: plan.args.clone(),
         dir: dir.to_owned(),
+        stdout: plan.console_is_stdout.then_some(console),
         log,
         fds: sockets.collect::<io::Result<_>>().map_err(failed)?,
     };
@@ -52,7 +56,7 @@ fn listen(dir: &Path, name: &str) -> io::Result<UnixListener> {
     let dir = File::open(dir)?;
     let path = short_path(&dir, name);
     // A VMM that was here before has left its own behind.
-    if_there(std::fs::remove_file(&path))?;
+    if_there(fs::remove_file(&path))?;
     UnixListener::bind(path)
 }
 

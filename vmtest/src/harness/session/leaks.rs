@@ -15,6 +15,7 @@ async fn start_sleeper(run: &Run) -> i32 {
         program: "sleep".into(),
         args: vec!["1000".into()],
         dir: run.dir.path().to_owned(),
+        stdout: None,
         log: File::create("/dev/null").unwrap(),
         fds: vec![],
     };

@@ -1,6 +1,6 @@
 //! QEMU as a [`Hypervisor`].
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::{Error, Kind},
     host::{Ended, ProcessId},
-    hypervisor::{Hypervisor, LaunchPlan, Machine, Site, connect_socket, kvm::gives_virtualization},
+    hypervisor::{Hypervisor, LaunchPlan, Machine, QEMU, Search, Site, connect_socket, kvm::gives_virtualization},
     plan::{Capabilities, NodePlan},
 };
 
@@ -36,8 +36,8 @@ impl Qemu {
     ///
     /// # Errors
     /// [`Kind::Missing`] with the line that installs it.
-    pub(crate) fn find(binary: Option<&Path>) -> Result<Self, Error> {
-        let facts = probe(binary)?;
+    pub(crate) fn find(search: &Search) -> Result<Self, Error> {
+        let facts = probe(search)?;
         let accelerator = if facts.kvm.works() { Accelerator::Kvm } else { Accelerator::Tcg };
         Ok(Self { facts, accelerator })
     }
@@ -45,7 +45,7 @@ impl Qemu {
 
 impl Hypervisor for Qemu {
     fn name(&self) -> &'static str {
-        "qemu"
+        QEMU
     }
 
     fn describe(&self) -> String {

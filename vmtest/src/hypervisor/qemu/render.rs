@@ -43,7 +43,10 @@ pub(super) fn render(node: &NodePlan, program: &str, accelerator: Accelerator) -
         program: program.to_owned(),
         args: args.0,
         sockets: vec![ListeningSocket { path: QMP_SOCKET.into(), fd: QMP_FD }],
+        api: vec![],
+        own_sockets: vec![],
         console: CONSOLE.into(),
+        console_is_stdout: false,
         log: "vmm.log".into(),
         root: None,
     }

@@ -54,6 +54,7 @@ pub(crate) fn pasta(plan: &EgressPlan, dir: &Path) -> Result<(SpawnRequest, Outp
         program: program.display().to_string(),
         args: args(plan),
         dir: dir.to_owned(),
+        stdout: None,
         log,
         // As its standard input, the one descriptor that all versions keep; the path of a thread of ours would lead it
         // nowhere, because it has given up the right to look at processes by then.

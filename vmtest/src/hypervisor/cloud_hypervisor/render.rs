@@ -1,0 +1,236 @@
+//! From a node's plan to cloud-hypervisor's arguments and the calls of its API. Pure.
+
+use super::{
+    ChvFacts,
+    api::{API_SOCKET, put},
+    config::{
+        Console, ConsoleMode, Cpus, Disk, ImageType, LandlockRule, Memory, Net, Payload, Rng, TapAddress, VmConfig,
+        Vsock,
+    },
+    events::EVENTS,
+};
+use crate::{
+    hypervisor::{ApiCall, CONSOLE, LaunchPlan, ListeningSocket},
+    plan::NodePlan,
+};
+
+/// The first descriptor after stdin, stdout and stderr.
+const API_FD: i32 = 3;
+/// The guest's vsock in the node's folder. With its directory, to which Landlock has to allow it.
+const VSOCK: &str = "./vsock.sock";
+/// The lowest context id that a guest may have.
+const FIRST_CID: u64 = 3;
+
+/// What starting this node with cloud-hypervisor takes.
+pub(super) fn render(node: &NodePlan, facts: &ChvFacts) -> LaunchPlan {
+    let (api, events) = (format!("fd={API_FD}"), format!("path={EVENTS}"));
+    let args = ["--api-socket", &api, "--event-monitor", &events, "--seccomp", "true"];
+    let config = serde_json::to_value(config(node, facts)).expect("a configuration is plain data");
+    LaunchPlan {
+        program: facts.program.to_string_lossy().into_owned(),
+        args: args.map(str::to_owned).into(),
+        sockets: vec![ListeningSocket { path: API_SOCKET.into(), fd: API_FD }],
+        api: vec![ApiCall { body: Some(config), ..put("vm.create") }, put("vm.boot")],
+        own_sockets: vec![VSOCK.into()],
+        console: CONSOLE.into(),
+        console_is_stdout: true,
+        log: "vmm.log".into(),
+        root: None,
+    }
+}
+
+fn config(node: &NodePlan, facts: &ChvFacts) -> VmConfig {
+    // Until v48 every tap gets an address, 192.168.249.1/24 unless told another; this one is nobody's, and leads nowhere.
+    let address = || TapAddress { ip: "192.0.0.8".into(), mask: "255.255.255.255".into() };
+    VmConfig {
+        cpus: Cpus { boot_vcpus: node.cpus, max_vcpus: node.cpus },
+        memory: Memory { size: node.memory },
+        payload: Payload {
+            kernel: node.kernel.clone(),
+            initramfs: node.initramfs.clone(),
+            cmdline: node.cmdline.clone(),
+        },
+        disks: node
+            .disks
+            .iter()
+            .map(|disk| Disk {
+                path: disk.path.clone(),
+                readonly: disk.read_only,
+                image_type: ImageType::Raw,
+                sparse: !disk.read_only,
+            })
+            .collect(),
+        net: node
+            .interfaces
+            .iter()
+            .map(|interface| Net {
+                tap: interface.tap.clone(),
+                mac: interface.mac.clone(),
+                address: (!facts.leaves_taps_alone).then(address),
+            })
+            .collect(),
+        rng: Rng { src: "/dev/urandom".into() },
+        // A file is emptied with every boot; what is written to stdout is appended to what was there.
+        serial: Console { mode: ConsoleMode::Tty },
+        console: Console { mode: ConsoleMode::Off },
+        vsock: Vsock { cid: FIRST_CID + node.index as u64, socket: VSOCK.into() },
+        pvpanic: true,
+        // By the option `--landlock` it is only had for a machine whose kernel is an option too.
+        landlock_enable: facts.landlock,
+        // The node's folder, in which the VMM makes its socket: until v47 it allows itself the socket alone.
+        landlock_rules: if facts.landlock {
+            vec![LandlockRule { path: ".".into(), access: "rw".into() }]
+        } else {
+            vec![]
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::plan::{DiskPlan, InterfacePlan};
+
+    fn node() -> NodePlan {
+        let interface = |network: u8, tap: &str| InterfacePlan {
+            network: format!("net{network}"),
+            ip: [10, 77, network, 11].into(),
+            ip6: "fd77::11".parse().unwrap(),
+            mac: format!("52:54:00:4d:0{network}:0b"),
+            tap: tap.into(),
+            rate: None,
+        };
+        let disk =
+            |path: &str, read_only| DiskPlan { path: path.into(), label: "l".into(), at: "/srv".into(), read_only };
+        NodePlan {
+            name: "primary".into(),
+            index: 1,
+            interfaces: vec![interface(1, "tap1"), interface(2, "tap1-1")],
+            cpus: 2,
+            memory: 256 << 20,
+            kernel: "/cache/vmlinuz".into(),
+            initramfs: "initramfs".into(),
+            cmdline: "console=ttyS0 panic=-1".into(),
+            fake: None,
+            nested: false,
+            scratch: Some(1 << 30),
+            disks: vec![disk("/cache/a.ext4", true), disk("scratch/disk.ext4", false)],
+        }
+    }
+
+    fn facts(leaves_taps_alone: bool, landlock: bool) -> ChvFacts {
+        ChvFacts { program: "/usr/bin/cloud-hypervisor".into(), version: "54.0".into(), leaves_taps_alone, landlock }
+    }
+
+    #[test]
+    fn a_node_becomes_arguments_and_calls() {
+        let plan = render(&node(), &facts(true, true));
+        expect![[r#"
+            {
+              "program": "/usr/bin/cloud-hypervisor",
+              "args": [
+                "--api-socket",
+                "fd=3",
+                "--event-monitor",
+                "path=events.json",
+                "--seccomp",
+                "true"
+              ],
+              "sockets": [
+                {
+                  "path": "api.sock",
+                  "fd": 3
+                }
+              ],
+              "api": [
+                {
+                  "method": "PUT",
+                  "path": "/api/v1/vm.create",
+                  "body": {
+                    "console": {
+                      "mode": "Off"
+                    },
+                    "cpus": {
+                      "boot_vcpus": 2,
+                      "max_vcpus": 2
+                    },
+                    "disks": [
+                      {
+                        "image_type": "Raw",
+                        "path": "/cache/a.ext4",
+                        "readonly": true,
+                        "sparse": false
+                      },
+                      {
+                        "image_type": "Raw",
+                        "path": "scratch/disk.ext4",
+                        "readonly": false,
+                        "sparse": true
+                      }
+                    ],
+                    "landlock_enable": true,
+                    "landlock_rules": [
+                      {
+                        "access": "rw",
+                        "path": "."
+                      }
+                    ],
+                    "memory": {
+                      "size": 268435456
+                    },
+                    "net": [
+                      {
+                        "mac": "52:54:00:4d:01:0b",
+                        "tap": "tap1"
+                      },
+                      {
+                        "mac": "52:54:00:4d:02:0b",
+                        "tap": "tap1-1"
+                      }
+                    ],
+                    "payload": {
+                      "cmdline": "console=ttyS0 panic=-1",
+                      "initramfs": "initramfs",
+                      "kernel": "/cache/vmlinuz"
+                    },
+                    "pvpanic": true,
+                    "rng": {
+                      "src": "/dev/urandom"
+                    },
+                    "serial": {
+                      "mode": "Tty"
+                    },
+                    "vsock": {
+                      "cid": 4,
+                      "socket": "./vsock.sock"
+                    }
+                  }
+                },
+                {
+                  "method": "PUT",
+                  "path": "/api/v1/vm.boot"
+                }
+              ],
+              "own_sockets": [
+                "./vsock.sock"
+              ],
+              "console": "console.log",
+              "console_is_stdout": true,
+              "log": "vmm.log"
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&plan).unwrap());
+    }
+
+    #[test]
+    fn an_older_vmm_on_an_older_kernel_is_told_other_things() {
+        let plan = render(&node(), &facts(false, false));
+        let config = plan.api[0].body.as_ref().unwrap();
+        assert_eq!(config["landlock_enable"], false);
+        assert_eq!(config.get("landlock_rules"), None);
+        assert_eq!(config["net"][1]["tap"], "tap1-1");
+        assert_eq!(config["net"][1]["ip"], "192.0.0.8");
+        assert_eq!(config["net"][1]["mask"], "255.255.255.255");
+    }
+}

@@ -1,0 +1,59 @@
+//! Finding VMMs.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use super::kvm::{KvmProbe, probe_kvm};
+use crate::{
+    error::{Error, Kind},
+    host::find_program,
+};
+
+const KVM: &str = "/dev/kvm";
+
+/// What the settings say about VMMs, and what has been found out about this host.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Search {
+    /// Paths of VMMs, by backend; others are looked for on PATH.
+    binaries: BTreeMap<&'static str, PathBuf>,
+    kvm: OnceLock<KvmProbe>,
+}
+
+impl Search {
+    /// This backend's VMM is there.
+    pub(crate) fn set_binary(&mut self, backend: &'static str, path: impl Into<PathBuf>) {
+        self.binaries.insert(backend, path.into());
+    }
+
+    /// The VMM of this backend: at the path that is set, else the program of this name on PATH.
+    pub(super) fn program(&self, backend: &str, name: &str) -> Option<PathBuf> {
+        self.binaries.get(backend).cloned().or_else(|| find_program(name))
+    }
+
+    /// Whether KVM runs guest code here; tried once.
+    pub(super) fn kvm(&self) -> &KvmProbe {
+        self.kvm.get_or_init(|| probe_kvm(Path::new(KVM)))
+    }
+
+    /// Takes KVM to work, for tests of our own whose VMM runs no guests.
+    pub(crate) fn assume_kvm(&mut self) {
+        self.kvm = OnceLock::from(KvmProbe::Works);
+    }
+}
+
+/// What a program says of its version: the word behind `before` in its answer to `--version`.
+///
+/// # Errors
+/// [`Kind::Missing`] for a program that does not run, or is another than `what`.
+pub(super) fn version(program: &Path, what: &str, before: &str) -> Result<String, Error> {
+    let failed =
+        |why: String| Error::new(Kind::Missing, format!("{} is no {what} that runs: {why}", program.display()));
+    let output = Command::new(program).arg("--version").output().map_err(|e| failed(e.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.split_once(before).and_then(|(_, rest)| rest.split_whitespace().next());
+    version.map(str::to_owned).ok_or_else(|| failed(format!("it says `{}`", text.trim())))
+}
