@@ -12,4 +12,4 @@ pub use claims::{Claims, Seen};
 pub use host::{Host, Vmm, on_path, run_dir, vmm_of};
 pub use nextest::Nextest;
 pub use standin::StandIn;
-pub use victim::{Ended, Running, Victim, WITHOUT_RIGHTS};
+pub use victim::{Ended, Running, Victim, WITHOUT_KVM, WITHOUT_RIGHTS};

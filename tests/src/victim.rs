@@ -24,6 +24,10 @@ use crate::Host;
 pub const WITHOUT_RIGHTS: [&str; 3] =
     ["setpriv", "--bounding-set=-sys_admin,-net_admin", "--inh-caps=-sys_admin,-net_admin"];
 
+/// Starts a program where KVM is none, if there is one.
+pub const WITHOUT_KVM: [&str; 5] =
+    ["unshare", "--mount", "sh", "-c", "[ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm && exec \"$0\" \"$@\""];
+
 /// An ignored test of the calling binary, to be run by another test.
 ///
 /// Its run directories are in a root of its own, so that what it leaves can be told from what others do.

@@ -1,0 +1,69 @@
+//! What a VMM can do wrong, and what is said of it. Stand-ins for cloud-hypervisor, on hosts without KVM too.
+
+use std::{os::unix::fs::symlink, path::Path};
+
+use rstest::rstest;
+use vmtest_tests::{Victim, WITHOUT_KVM};
+
+/// Tests whose machines do not come up.
+mod victims {
+    use vmtest::prelude::*;
+
+    #[vm_test]
+    #[ignore = "run with a VMM that is broken"]
+    async fn boots(_node: Node) {}
+}
+
+/// The victim, with a cloud-hypervisor that does this, as if KVM worked.
+fn with(does: &str, victim: Victim) -> (Victim, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = dir.path().join(does);
+    symlink(env!("CARGO_BIN_EXE_broken-vmm"), &program).expect("it can be made");
+    let victim = victim.env("VMTEST_CLOUD_HYPERVISOR", &program).env("VMTEST_INTERNAL_ASSUME_KVM", "yes");
+    (victim.env("VMTEST_BACKEND", "cloud-hypervisor"), dir)
+}
+
+/// The victim, with the backends that are tried where nothing is set.
+fn auto() -> Victim {
+    Victim::new("boots").env("VMTEST_BACKEND", "auto")
+}
+
+#[rstest]
+#[case::old("old", &["is cloud-hypervisor v44.0, and v45.0 is the oldest that works"])]
+#[case::exits("exits", &["node `node`: the machine ended with exit code 3", "Error: there is something that it cannot do"])]
+#[case::silent("silent", &["node `node` waits for `API answers` after: VMM alive"])]
+#[case::refuses("refuses-the-kernel", &["node `node`", "cloud-hypervisor refused `vm.boot` (500", "Invalid bzImage"])]
+fn what_a_vmm_does_wrong_is_said(#[case] does: &str, #[case] said: &[&str]) {
+    let (victim, _dir) = with(does, Victim::new("boots"));
+    // For the one that says nothing: three seconds.
+    let victim = if does == "silent" { victim.env("VMTEST_TIMEOUT_SCALE", "0.1") } else { victim };
+    victim.run().assert_failed_with(said).assert_nothing_left();
+}
+
+#[test]
+fn cloud_hypervisor_is_what_is_tried_first() {
+    let (victim, _dir) = with("exits", Victim::new("boots").env("PATH", "/nonexistent"));
+    let said = ["the machine ended with exit code 3"];
+    victim.env("VMTEST_BACKEND", "auto").run().assert_failed_with(&said).assert_nothing_left();
+}
+
+#[test]
+fn without_any_backend_all_are_named() {
+    let said =
+        ["no backend runs here: cloud-hypervisor: no cloud-hypervisor on PATH: get it from", "; qemu: no qemu-system"];
+    auto().env("PATH", "/nonexistent").run().assert_failed_with(&said).assert_nothing_left();
+}
+
+#[test]
+fn without_kvm_it_runs_no_guests() {
+    let victim = Victim::within(&WITHOUT_KVM, "boots").env("VMTEST_BACKEND", "cloud-hypervisor");
+    let victim = victim.env("VMTEST_CLOUD_HYPERVISOR", Path::new(env!("CARGO_BIN_EXE_broken-vmm")));
+    victim.run().assert_failed_with(&["cloud-hypervisor runs no guests here: "]).assert_nothing_left();
+}
+
+#[test]
+fn a_backend_that_is_required_is_not_passed_over() {
+    let said = ["VMTEST_REQUIRE names `cloud-hypervisor`, which cannot run here: no cloud-hypervisor on PATH"];
+    let victim = auto().env("PATH", "/nonexistent").env("VMTEST_REQUIRE", "cloud-hypervisor");
+    victim.run().assert_failed_with(&said).assert_nothing_left();
+}
