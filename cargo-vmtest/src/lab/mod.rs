@@ -40,8 +40,8 @@ pub(crate) struct Options {
     /// Memory of the lab in GiB.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     memory: u32,
-    /// Virtual CPUs of the lab.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Virtual CPUs of the lab; under emulation all of them share one CPU of this host.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     cpus: u32,
     /// End it after so many minutes.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
