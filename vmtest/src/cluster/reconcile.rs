@@ -150,14 +150,17 @@ fn is_dir(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command};
+    use std::{
+        os::unix::fs::MetadataExt,
+        process::{Child, Command},
+    };
 
     use tempfile::TempDir;
     use tracing_test::traced_test;
 
     use super::*;
     use crate::{
-        host::{Effect, ProcessId},
+        host::{Effect, LOCK, ProcessId},
         plan::SCRATCH,
     };
 
@@ -195,7 +198,20 @@ mod tests {
         journal.intent(Effect::Scratch { path: scratch.clone() }).unwrap();
         std::fs::create_dir_all(&scratch).unwrap();
         std::fs::write(scratch.join("disk.ext4"), "").unwrap();
-        dir.path().to_owned()
+        released(disks);
+        released(dir)
+    }
+
+    /// Gives up the lock, and waits until nobody has it: a child that another test of this process forks has it too, until
+    /// it has become another program. Seen without opening it, which would make one more descriptor to inherit.
+    fn released(dir: LockedDir) -> PathBuf {
+        let path = dir.path().to_owned();
+        let inode = path.join(LOCK).metadata().unwrap().ino();
+        drop(dir);
+        while std::fs::read_to_string("/proc/locks").unwrap().contains(&format!(":{inode} ")) {
+            std::thread::yield_now();
+        }
+        path
     }
 
     /// All paths below, with the times of their last change.
@@ -235,7 +251,7 @@ mod tests {
         let (root, places) = places();
         let (mut sleeper, id) = sleeper();
         let run = leave_a_run(&places, &id);
-        let lost = LockedDir::create(&places.scratch, "0000000a", Place::Scratch).unwrap().path().to_owned();
+        let lost = released(LockedDir::create(&places.scratch, "0000000a", Place::Scratch).unwrap());
         let before = tree(root.path());
         let found = reconcile(&places, Mode::Look).await.unwrap();
         assert_eq!(tree(root.path()), before);
@@ -267,8 +283,7 @@ mod tests {
         let [lost, live] =
             ["0000000a", "0000000b"].map(|id| LockedDir::create(&places.scratch, id, Place::Scratch).unwrap());
         std::fs::create_dir(lost.path().join("0")).unwrap();
-        let path = lost.path().to_owned();
-        drop(lost);
+        let path = released(lost);
         assert_eq!(remove(&places).await.left(), Vec::<String>::new());
         assert!(!path.exists() && live.path().exists());
     }
