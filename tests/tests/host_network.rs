@@ -170,8 +170,9 @@ mod victims {
     }
 }
 
-/// The kernel destroys the network of a killed run in 75 ms; with others doing the same it takes longer.
-const DESTROYED_WITHIN: Duration = Duration::from_secs(10);
+/// The kernel destroys the network of a killed run in 75 ms; it does so one after the other, and with those of fifty clusters
+/// of another test before it, on a busy host, it took more than ten seconds.
+const DESTROYED_WITHIN: Duration = Duration::from_secs(120);
 
 /// The address of the machine of a victim that waits.
 fn address(waiting: &mut Running) -> String {
