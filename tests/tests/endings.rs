@@ -142,7 +142,7 @@ fn after_sigkill_the_kernel_ends_the_machines_and_the_next_run_removes_the_rest(
 /// Kills a run at moments spread over its life; `VMTEST_INTERNAL_KILLS` says at how many.
 #[test]
 fn a_run_can_be_killed_at_any_moment() {
-    let kills = std::env::var("VMTEST_INTERNAL_KILLS").map_or(40, |kills| kills.parse().expect("a number of kills"));
+    let kills = std::env::var("VMTEST_INTERNAL_KILLS").map_or(20, |kills| kills.parse().expect("a number of kills"));
     let mut running = Victim::new("waits").start();
     let began = Instant::now();
     running.wait_for("the machines are up");
