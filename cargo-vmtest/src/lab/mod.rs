@@ -1,6 +1,7 @@
 //! `cargo vmtest lab`: runs a program on a machine that can run machines itself, wherever this host can run one.
 
 mod conformance;
+mod package;
 mod root;
 
 use std::{
@@ -20,7 +21,6 @@ use vmtest_images::Image;
 
 const INSIDE: &str = include_str!("inside.sh");
 const NODE: &str = "lab";
-const DISK: u64 = 8 << 30;
 /// How much slower machines are in the lab than KVM is: two to three times slower than under emulation alone.
 const TIMEOUT_SCALE: &str = "6";
 /// Settings that say where something of this host is.
@@ -43,6 +43,10 @@ pub(crate) struct Options {
     /// Virtual CPUs of the lab; under emulation all of them share one CPU of this host.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     cpus: u32,
+    /// Disk of the lab in GiB: sparse, but this host must have as much. What machines in the lab write is on it.
+    #[arg(long, default_value_t = 2, default_value_if("conformance", "true", "8"),
+        value_parser = clap::value_parser!(u32).range(1..))]
+    disk: u32,
     /// End it after so many minutes.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
@@ -61,8 +65,8 @@ struct Shipped {
     /// A directory with the program alone; removed with this.
     program: tempfile::TempDir,
     name: String,
-    /// The directory of its package, if there is one.
-    package: Option<PathBuf>,
+    /// The package that it belongs to, if there is one.
+    package: Option<package::Copied>,
     /// Where the image is, there too.
     cache: PathBuf,
 }
@@ -84,11 +88,11 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, String> {
         .nested(true)
         .memory(u64::from(options.memory) << 30)
         .cpus(options.cpus)
-        .disk(DISK)
+        .disk(u64::from(options.disk) << 30)
         .fixture(Fixture::from_dir(&shipped.root.dir).label("lab-root"), "/lab/root")
         .fixture(Fixture::from_dir(shipped.program.path()).label("lab-program"), "/lab/program");
     if let Some(package) = &shipped.package {
-        node = node.fixture(Fixture::from_dir(package).label("lab-package"), "/lab/package");
+        node = node.fixture(Fixture::from_dir(package.copy.path()).label("lab-package"), "/lab/package");
     }
     let out = options.out.clone();
     let ended = std::sync::Arc::new(std::sync::Mutex::new(None));
@@ -138,12 +142,13 @@ fn ship(program: &Path, package: Option<PathBuf>) -> Result<Shipped, String> {
     let dir = tempfile::tempdir().map_err(failed)?;
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     fs::copy(program, dir.path().join(&name)).map_err(failed)?;
+    let package = package.map(package::copy).transpose()?;
     Ok(Shipped { root, program: dir, name, package, cache })
 }
 
 async fn start(node: &Node, shipped: &Shipped, user: &str, args: &[String]) -> Result<Process, Failure> {
     node.write("/root/inside.sh", INSIDE).await?;
-    let package = shipped.package.as_deref().unwrap_or(Path::new("/")).display().to_string();
+    let package = shipped.package.as_ref().map_or(Path::new("/"), |package| &package.dir).display().to_string();
     let program = format!("/lab/program/{}", shipped.name);
     let words = [&package, user, &program].into_iter().map(str::to_owned).chain(args.iter().cloned());
     let words: Vec<_> = words.map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
