@@ -1,5 +1,8 @@
 # What both tiers share.
 
+# Everything is built once, and no one looks at it with a debugger: half of the time, a third of the disk.
+export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only
+
 step() {
     local name=$1 began=$SECONDS
     shift
@@ -87,6 +90,11 @@ suite_of_user() {
     fi
     "$place/bin/cargo-vmtest" prune
     [ -z "$(find "$place/run" -mindepth 1 -maxdepth 1 -type d ! -name lease)" ]
+}
+
+# Into the directory where the same versions of what it needs are built already.
+a_downstream_project() {
+    cargo test --manifest-path tests/downstream/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}"
 }
 
 # Tests check what each of them leaves; this looks once more from outside.
