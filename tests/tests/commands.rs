@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, time::Duration};
 
-use vmtest::{Kind, prelude::*};
+use vmtest::{Kind, prelude::*, spec::Capability};
 
 /// How many processes of the guest have this in their command line, other than whoever looks.
 async fn count(node: &Node, text: &str) -> Result<usize> {
@@ -55,7 +55,7 @@ async fn a_dropped_command_is_killed(node: Node) -> Result {
 
 #[vm_test(backend = "qemu, fake")]
 async fn a_command_that_is_given_up_as_it_begins_is_killed(node: Node, cluster: Cluster) -> Result {
-    let rounds = if cluster.plan().capabilities.own_kernel { 5 } else { 200 };
+    let rounds = if cluster.plan().capabilities.has(Capability::OwnKernel) { 5 } else { 200 };
     for _ in 0..rounds {
         // The shell is about to become another program, whose environment is empty for a moment.
         let mut process = node.spawn("echo up; sleep 4714").await?;

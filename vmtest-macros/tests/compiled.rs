@@ -28,11 +28,18 @@ mod harness {
             Timeout(u64),
             KernelArgs(&'static str),
             Backend(&'static str),
+            Requires(Capability),
             Nodes(u32),
             Mtu(u32),
             Egress(bool),
             Budget { nodes: u32, memory: Option<u64>, cpus: Option<u32>, disk: Option<u64> },
             Allow(Allow),
+        }
+
+        #[derive(Debug, PartialEq)]
+        pub(crate) enum Capability {
+            Nested,
+            Vsock,
         }
 
         #[derive(Debug, PartialEq)]
@@ -120,7 +127,7 @@ mod harness {
     }
 }
 
-use harness::__private::{Allow, Setting, TestCase};
+use harness::__private::{Allow, Capability, Setting, TestCase};
 use harness::Extract;
 
 /// Shadowed by nothing that the macro emits.
@@ -152,14 +159,15 @@ impl<T: Extract, const N: usize> Extract for [T; N] {
     }
 }
 
-#[vm_test(crate = "crate::harness", memory = "1MiB", allow("task-panic"))]
+#[vm_test(crate = "crate::harness", memory = "1MiB", allow("task-panic"), requires(nested, vsock))]
 async fn knows_where_it_is(node: Node) {
     assert_eq!(TEST, "the user's own");
     let test = node.test;
     assert_eq!((test.module, test.name), (module_path!(), "knows_where_it_is"));
     assert_eq!((test.file, test.line), (file!(), line!() - 4));
     assert_eq!((test.package, test.manifest_dir), ("vmtest-macros", env!("CARGO_MANIFEST_DIR")));
-    assert_eq!(test.options, [Setting::Memory(1 << 20), Setting::Allow(Allow::TaskPanic)]);
+    let [nested, vsock] = [Capability::Nested, Capability::Vsock].map(Setting::Requires);
+    assert_eq!(test.options, [Setting::Memory(1 << 20), Setting::Allow(Allow::TaskPanic), nested, vsock]);
 }
 
 #[vm_test(crate = "crate::harness")]

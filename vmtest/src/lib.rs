@@ -108,6 +108,6 @@ pub mod __private {
 
     pub use crate::{
         harness::{Context, MAKERS, Maker, Param, Parameter, Setting, TestCase, manifest_dir, run},
-        spec::{Allow, NetworkPlace},
+        spec::{Allow, Capability, NetworkPlace},
     };
 }

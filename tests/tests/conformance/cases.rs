@@ -18,6 +18,7 @@ use vmtest::{
     evidence::{Event, Rung},
     plan::Capabilities,
     prelude::*,
+    spec::Capability,
 };
 use vmtest_tests::{run_dir, vmm_of};
 
@@ -56,7 +57,7 @@ fn all(_: &Capabilities) -> bool {
 }
 
 fn own_kernel(capabilities: &Capabilities) -> bool {
-    capabilities.own_kernel
+    capabilities.has(Capability::OwnKernel)
 }
 
 fn run<F: Future<Output = Result>>(

@@ -7,7 +7,7 @@ use vmtest::{
     evidence::Rung,
     plan::Capabilities,
     prelude::*,
-    spec::{Call, Fake, Fault},
+    spec::{Call, Capability, Fake, Fault},
 };
 
 use crate::Case;
@@ -25,7 +25,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn faults(capabilities: &Capabilities) -> bool {
-    capabilities.faults
+    capabilities.has(Capability::Faults)
 }
 
 /// What a boot with this fault says.

@@ -5,7 +5,7 @@ use syn::{Lit, LitStr, Path};
 
 use crate::addresses;
 use crate::grammar::{Entry, Value, span_of, split};
-use crate::keys::{self, Form, Key, PLACES, Place};
+use crate::keys::{self, CAPABILITIES, Form, Key, PLACES, Place};
 use crate::problems::Problems;
 use crate::setting::{Budget, Fixture, Network, Setting};
 use crate::units;
@@ -74,6 +74,10 @@ impl Settings {
                 Ok(allowed) => return self.settings.extend(allowed),
                 Err(error) => Err(error),
             },
+            Form::Requires => match required(key, &name, value, problems) {
+                Ok(required) => return self.settings.extend(required),
+                Err(error) => Err(error),
+            },
             Form::Budget => match budget(key, &name, value, problems) {
                 Ok(Some(budget)) => Ok(Setting::Budget(budget)),
                 Ok(None) => return,
@@ -119,6 +123,7 @@ fn wrong_type(key: &Key, span: Span) -> syn::Error {
         Form::Network => "a name in parentheses",
         Form::Budget => "machines in parentheses",
         Form::Allow(_) => "strings in parentheses",
+        Form::Requires => "names in parentheses",
         Form::Crate => "a path in a string",
     };
     syn::Error::new(span, format!("`{}` takes {wanted}: write `{}`", key.name, key.example))
@@ -196,6 +201,31 @@ fn allowed(
         }
     }
     Ok(allowed)
+}
+
+/// Those of the names in parentheses that are capabilities; the others are reported.
+fn required(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> syn::Result<Vec<Setting>> {
+    let group = parenthesised(key, name, value, "a name")?;
+    let (mut required, mut seen) = (Vec::new(), Vec::new());
+    for part in split(group.stream(), problems) {
+        let span = span_of(&part, group.span());
+        let Some(word) = problems.take(syn::parse2::<Ident>(part).map_err(|_| wrong_type(key, span))) else {
+            continue;
+        };
+        let written = word.to_string();
+        match CAPABILITIES.iter().find(|(name, _)| *name == written) {
+            Some(_) if seen.contains(&written) => {
+                problems.at(word.span(), format!("`{written}` is required already: write it once"));
+            }
+            Some((_, variant)) => required.push(Setting::Requires(Ident::new(variant, Span::call_site()))),
+            None => {
+                let names: Vec<&str> = CAPABILITIES.iter().map(|(name, _)| *name).collect();
+                problems.at(word.span(), keys::unknown_value(&written, key.name, &names));
+            }
+        }
+        seen.push(written);
+    }
+    Ok(required)
 }
 
 /// Where the test's networks are.

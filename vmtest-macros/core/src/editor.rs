@@ -11,7 +11,7 @@ use syn::{FnArg, Meta, Signature};
 
 use crate::attribute::{IN_BUDGET, IN_FIXTURE, IN_NETWORK};
 use crate::grammar::split;
-use crate::keys::{KEYS, Place};
+use crate::keys::{CAPABILITIES, KEYS, Place};
 use crate::problems::Problems;
 
 /// The keys of one place, each with an example, and those that were written there.
@@ -35,6 +35,7 @@ pub(crate) fn hints(args: &TokenStream, sig: &Signature) -> TokenStream {
         Keys { place: "fixture", valid: IN_FIXTURE.to_vec(), written: None },
         Keys { place: "network", valid: IN_NETWORK.to_vec(), written: None },
         Keys { place: "budget", valid: IN_BUDGET.to_vec(), written: None },
+        Keys { place: "requires", valid: CAPABILITIES.to_vec(), written: None },
     ];
 
     test.read(args.clone(), &mut nested);

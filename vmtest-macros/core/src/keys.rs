@@ -49,6 +49,8 @@ pub(crate) enum Form {
     /// `allow("..", "..")`: strings in parentheses, each the first of one of these pairs; the second is the variant of
     /// `vmtest::__private::Allow`.
     Allow(&'static [(&'static str, &'static str)]),
+    /// `requires(a, b)`: names in parentheses, each one of [`CAPABILITIES`].
+    Requires,
     /// `budget(nodes = 3, memory = "..", cpus = 2, disk = "..")`, of which only `nodes` is needed.
     Budget,
     /// The path of this library, for crates that rename or wrap it.
@@ -71,6 +73,11 @@ const NODE: &[Place] = &[Place::Node];
 
 /// What can be allowed, with the variant that it becomes.
 const ALLOWED: &[(&str, &str)] = &[("task-panic", "TaskPanic")];
+
+/// What can be required of a backend, with the variant of `vmtest::__private::Capability`. A new one is a row here and one
+/// in the table of `vmtest::spec::Capability`.
+pub const CAPABILITIES: &[(&str, &str)] =
+    &[("own_kernel", "OwnKernel"), ("faults", "Faults"), ("nested", "Nested"), ("vsock", "Vsock")];
 
 /// Where a network can be, with the variant that it becomes.
 pub(crate) const PLACES: &[(&str, &str)] = &[("own", "Own"), ("host", "Host")];
@@ -98,6 +105,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "egress", places: TEST, form: Form::Flag(Setting::Egress), example: "egress = true" },
     Key { name: "timeout", places: TEST, form: Form::Duration(Setting::Timeout), example: r#"timeout = "3m""# },
     Key { name: "backend", places: TEST, form: Form::Text(Setting::Backend), example: r#"backend = "qemu""# },
+    Key { name: "requires", places: TEST, form: Form::Requires, example: "requires(nested)" },
     Key { name: "budget", places: TEST, form: Form::Budget, example: "budget(nodes = 3)" },
     Key { name: "allow", places: TEST, form: Form::Allow(ALLOWED), example: r#"allow("task-panic")"# },
     Key { name: "crate", places: TEST, form: Form::Crate, example: r#"crate = "::vmtest""# },
@@ -157,7 +165,7 @@ fn hint(name: &str, valid: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{KEYS, hint};
+    use super::{CAPABILITIES, KEYS, hint};
 
     #[test]
     fn only_a_near_key_is_proposed() {
@@ -174,6 +182,9 @@ mod tests {
         for key in KEYS {
             assert!(page.contains(&format!("| `{}` |", key.name)), "`{}` is missing from vm_test.md", key.name);
             assert!(page.contains(key.example), "the example of `{}` is missing from vm_test.md", key.name);
+        }
+        for (name, _) in CAPABILITIES {
+            assert!(page.contains(&format!("| `requires({name})` |")), "`{name}` is missing from vm_test.md");
         }
     }
 }

@@ -31,3 +31,4 @@ mod signature;
 mod units;
 
 pub use expand::expand;
+pub use keys::CAPABILITIES;

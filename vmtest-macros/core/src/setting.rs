@@ -29,6 +29,8 @@ pub(crate) enum Setting {
     Mtu(u32),
     Egress(bool),
     Budget(Budget),
+    /// A variant of `vmtest::__private::Capability`.
+    Requires(Ident),
     /// A variant of `vmtest::__private::Allow`.
     Allow(Ident),
 }
@@ -96,6 +98,7 @@ impl Setting {
                 let (memory, cpus, disk) = (option(memory.as_ref()), option(cpus.as_ref()), option(disk.as_ref()));
                 quote!(Budget { nodes: #nodes, memory: #memory, cpus: #cpus, disk: #disk })
             }
+            Self::Requires(what) => quote!(Requires(#krate::__private::Capability::#what)),
             Self::Allow(what) => quote!(Allow(#krate::__private::Allow::#what)),
         };
         quote!(#krate::__private::Setting::#variant)

@@ -50,7 +50,7 @@ fn unknown_key() {
     on_test(
         "memroy = \"1GiB\"",
         "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, \
-         `kernel_args`, `nested`, `rate`, `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `budget`, `allow`, `crate`",
+         `kernel_args`, `nested`, `rate`, `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `requires`, `budget`, `allow`, `crate`",
     );
     on_node(
         "colour = 3",
@@ -88,6 +88,7 @@ fn key_in_the_wrong_place() {
         ("mtu", "mtu = 1400"),
         ("egress", "egress = true"),
         ("backend", "backend = \"qemu\""),
+        ("requires", "requires(nested)"),
         ("budget", "budget(nodes = 3)"),
         ("allow", "allow(\"task-panic\")"),
         ("crate", "crate = \"::vmtest\""),
@@ -189,6 +190,26 @@ fn wrong_allow() {
         &[
             "`allow` does not take `task-panics`, did you mean `task-panic`?\n`allow` takes `task-panic`",
             "`allow` does not take `everything`\n`allow` takes `task-panic`",
+        ],
+    );
+}
+
+#[test]
+fn wrong_requirement() {
+    for requires in ["requires", "requires()", "requires ="] {
+        on_test(requires, "`requires` needs a name: write `requires(nested)`");
+    }
+    for requires in ["requires = nested", "requires(\"nested\")", "requires(3)", "requires(own-kernel)"] {
+        on_test(requires, "`requires` takes names in parentheses: write `requires(nested)`");
+    }
+    on_test("requires(nested), requires(vsock)", "duplicate key `requires`: the test takes it once");
+    check(
+        "requires(nestd, own_kernel, networks, nested, nested)",
+        "async fn boots() {}",
+        &[
+            "`requires` does not take `nestd`, did you mean `nested`?\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`",
+            "`requires` does not take `networks`\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`",
+            "`nested` is required already: write it once",
         ],
     );
 }
@@ -342,7 +363,7 @@ fn all_problems_are_reported_at_once() {
             "`memory` needs a value: write `memory = \"512MiB\"`",
             "`cpus` takes a whole number, at least 1: write `cpus = 2`",
             "unknown key `weather`\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`, `nested`, `rate`, \
-             `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `budget`, `allow`, `crate`",
+             `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `requires`, `budget`, `allow`, `crate`",
             "a test is asynchronous: write `async fn boots`",
             "a test cannot be generic: nobody is there to choose the types",
             "a node needs a name: write `name: Node`",

@@ -67,7 +67,7 @@ fn everything_at_once() {
     check(
         r#"image = "micro", memory = "512MiB", timeout = "3m", nodes = 2, kernel_args = "foo=1", backend = "qemu",
            cpus = 2, fixture("tests/data", at = "/srv", label = "data"), allow("task-panic"),
-           budget(nodes = 3, memory = "1GiB"),"#,
+           requires(nested, own_kernel), budget(nodes = 3, memory = "1GiB"),"#,
         r#"
         /// Fails over.
         #[ignore = "slow"]
@@ -123,6 +123,12 @@ fn everything_at_once() {
                                 },
                                 ::vmtest::__private::Setting::Allow(
                                     ::vmtest::__private::Allow::TaskPanic,
+                                ),
+                                ::vmtest::__private::Setting::Requires(
+                                    ::vmtest::__private::Capability::Nested,
+                                ),
+                                ::vmtest::__private::Setting::Requires(
+                                    ::vmtest::__private::Capability::OwnKernel,
                                 ),
                                 ::vmtest::__private::Setting::Budget {
                                     nodes: 3u32,
@@ -367,6 +373,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn timeout() {}
                 ///backend = "qemu"
                 pub fn backend() {}
+                ///requires(nested)
+                pub fn requires() {}
                 ///budget(nodes = 3)
                 pub fn budget() {}
                 ///allow("task-panic")

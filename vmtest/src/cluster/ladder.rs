@@ -18,7 +18,7 @@ use crate::{
     evidence::{Event, Rung},
     guest::mounts,
     plan::SSH_PORT,
-    spec::Fake,
+    spec::{Capability, Fake},
 };
 
 /// A fresh connect this often: the kernel would repeat a lost SYN only after a second.
@@ -62,7 +62,7 @@ async fn rungs(run: &Run, member: &Member) -> Result<(), Error> {
     succeeds(member, "true", "`true` failed over SSH").await?;
     // A scripted machine has no files.
     if !member.plan.fake.as_ref().is_some_and(Fake::is_scripted)
-        && let Some(script) = mounts::check(&member.plan.disks, run.plan.capabilities.own_kernel)
+        && let Some(script) = mounts::check(&member.plan.disks, run.plan.capabilities.has(Capability::OwnKernel))
     {
         succeeds(member, &script, "a disk is not where it was asked for").await?;
     }

@@ -17,7 +17,7 @@ use crate::{
     cluster::Cluster,
     evidence::{Event, Observer},
     failure::Failure,
-    spec::{Allow, Budget, ClusterSpec, NetworkPlace, NodeSpec},
+    spec::{Allow, Budget, Capability, ClusterSpec, NetworkPlace, NodeSpec},
 };
 
 /// The limit of a cluster that has none.
@@ -99,6 +99,13 @@ impl ClusterBuilder {
     /// A backend that may run it; may be called again with the next choice.
     pub fn backend(mut self, name: impl Into<String>) -> Self {
         self.spec.backends.push(name.into());
+        self
+    }
+
+    /// Requires that the backend can do this; may be called again. Of the backends that may run it the first that runs here and
+    /// can do all of it is taken.
+    pub fn requires(mut self, capability: Capability) -> Self {
+        self.spec.requires.insert(capability);
         self
     }
 

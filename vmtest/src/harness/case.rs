@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cluster::Cluster,
     failure::Failure,
-    spec::{Allow, Budget, ClusterSpec, FixtureSpec, NetworkPlace, NetworkSpec, NodeSettings, NodeSpec},
+    spec::{Allow, Budget, Capability, ClusterSpec, FixtureSpec, NetworkPlace, NetworkSpec, NodeSettings, NodeSpec},
 };
 
 /// One test: the constant that `#[vm_test]` emits.
@@ -82,6 +82,8 @@ pub enum Setting {
     KernelArgs(&'static str),
     /// `backend = ".."`, one or more, separated by commas.
     Backend(&'static str),
+    /// `requires(..)`; one for each of its values.
+    Requires(Capability),
     /// `nodes = n`
     Nodes(u32),
     /// `network = ".."`
@@ -150,6 +152,7 @@ impl TestCase {
                 Setting::Egress(on) => spec.egress = on,
                 Setting::Timeout(ms) => spec.timeout = Some(Duration::from_millis(ms)),
                 Setting::Backend(names) => spec.backends.extend(names.split(',').map(|name| name.trim().to_owned())),
+                Setting::Requires(capability) => drop(spec.requires.insert(capability)),
                 Setting::Budget { nodes, memory, cpus, disk } => spec.budget = Budget { nodes, memory, cpus, disk },
                 Setting::Allow(what) => drop(spec.allow.insert(what)),
                 Setting::Nodes(n) => spec.nodes.extend((1..=n).map(|i| NodeSpec::new(format!("node{i}")))),
@@ -203,6 +206,7 @@ fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
             | Setting::Network { .. }
             | Setting::Timeout(_)
             | Setting::Backend(_)
+            | Setting::Requires(_)
             | Setting::Nodes(_)
             | Setting::Place(_)
             | Setting::Mtu(_)

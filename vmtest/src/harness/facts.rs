@@ -10,7 +10,11 @@ use tokio::runtime::Handle;
 use vmtest_fixtures::{Cache, Disk, Fixture};
 use vmtest_images::Progress;
 
-use super::{progress::BuildProgress, settings::Settings};
+use super::{
+    choice::{Chosen, choose, describe},
+    progress::BuildProgress,
+    settings::Settings,
+};
 use crate::{
     cluster::Planner,
     error::{Error, Kind},
@@ -91,7 +95,9 @@ pub(super) fn gather(
 ) -> Gathered {
     let cache = settings.cache_dir();
     let all = || spec.nodes.iter().map(|node| &node.settings).chain([&spec.defaults]);
-    let Chosen { hypervisor, passed_over } = choose(spec, settings);
+    let chosen = choose(spec, settings);
+    let known = chosen.known();
+    let Chosen { hypervisor, passed_over, .. } = chosen;
     let backend = hypervisor.as_ref().map(|found| describe(&**found, &passed_over)).unwrap_or_default();
     let images: BTreeSet<_> = spec.nodes.iter().map(|node| image_of(&node.settings, &spec.defaults)).collect();
     let fixtures: BTreeSet<_> = all().flat_map(|node| &node.fixtures).map(|asked| &asked.fixture).collect();
@@ -113,9 +119,14 @@ pub(super) fn gather(
     let image = |name: &str| Some((name.to_owned(), image(&cache, name, observer, build).transpose()?));
     let facts = Facts {
         backend: match &hypervisor {
-            Ok(found) => Ok(BackendFacts { name: found.name().to_owned(), capabilities: found.capabilities() }),
+            Ok(found) => Ok(BackendFacts {
+                name: found.name().to_owned(),
+                capabilities: found.capabilities(),
+                lacks: found.lacks(),
+            }),
             Err(e) => Err(e.to_string()),
         },
+        known,
         images: images.into_iter().filter_map(image).collect(),
         fixtures,
         missing,
@@ -184,71 +195,6 @@ pub fn backends() -> Result<Vec<Backend>, Error> {
     Ok(hypervisor::NAMES.iter().map(|&name| backend(name)).collect())
 }
 
-/// What came of looking for a backend.
-struct Chosen {
-    hypervisor: Result<Arc<dyn Hypervisor>, Error>,
-    /// Those that come before it and cannot run here, with why.
-    passed_over: Vec<(String, Error)>,
-}
-
-fn choose(spec: &ClusterSpec, settings: &Settings) -> Chosen {
-    let mut passed_over = Vec::new();
-    let asked = match asked_backends(&spec.backends, &settings.backends) {
-        Ok(asked) => asked,
-        Err(e) => return Chosen { hypervisor: Err(e), passed_over },
-    };
-    for name in asked {
-        match hypervisor::find(&name, &settings.search) {
-            Err(e) if settings.require.contains(&name) => {
-                let message = format!("VMTEST_REQUIRE names `{name}`, which cannot run here: {e}");
-                return Chosen { hypervisor: Err(Error::new(e.kind(), message)), passed_over };
-            }
-            Err(e) => passed_over.push((name, e)),
-            found => return Chosen { hypervisor: found, passed_over },
-        }
-    }
-    Chosen { hypervisor: Err(none_runs(&passed_over)), passed_over: vec![] }
-}
-
-/// Why none of the backends runs here.
-fn none_runs(passed_over: &[(String, Error)]) -> Error {
-    if let [(_, only)] = passed_over {
-        return Error::new(only.kind(), only.to_string());
-    }
-    let why: Vec<_> = passed_over.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-    Error::new(Kind::Missing, format!("no backend runs here: {}", why.join("; ")))
-}
-
-/// The backend for people. One that emulates says itself why there is no KVM, and without that there is no other.
-fn describe(hypervisor: &dyn Hypervisor, passed_over: &[(String, Error)]) -> String {
-    let chosen = hypervisor.describe();
-    match passed_over {
-        [(name, why), ..] if !hypervisor.capabilities().emulated => format!("{chosen} (not on {name}: {why})"),
-        _ => chosen,
-    }
-}
-
-/// The backends to try, in this order: those that the settings prefer among those on which the test may run.
-fn asked_backends(spec: &[String], settings: &[String]) -> Result<Vec<String>, Error> {
-    let auto: Vec<_> = hypervisor::AUTO.iter().map(|&name| name.to_owned()).collect();
-    match (spec, settings) {
-        ([], []) => Ok(auto),
-        ([], settings) => {
-            let asked: Vec<_> = settings.iter().filter(|name| *name != hypervisor::FAKE).cloned().collect();
-            if asked.is_empty() {
-                let message = "the settings ask for fake machines, and this test does not say that it may run on them: \
-                               give it `backend = \"fake\"`, or leave it out";
-                return Err(Error::new(Kind::Spec, message));
-            }
-            Ok(asked)
-        }
-        (spec, settings) => {
-            let preferred: Vec<_> = settings.iter().filter(|name| spec.contains(name)).cloned().collect();
-            Ok(if preferred.is_empty() { spec.to_vec() } else { preferred })
-        }
-    }
-}
-
 fn image_of<'a>(node: &'a NodeSettings, defaults: &'a NodeSettings) -> &'a str {
     node.image.as_deref().or(defaults.image.as_deref()).unwrap_or(DEFAULT_IMAGE)
 }
@@ -281,35 +227,4 @@ fn build_fixture(
         fixture.clone().relative_to(base).build_with(&cache, &|percent, what| progress.step(percent, what))
     };
     build().map_err(|e| e.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_test_says_where_it_may_run_and_the_settings_choose() {
-        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        for (spec, settings, asked) in [
-            (&[] as &[&str], &[] as &[&str], &["cloud-hypervisor", "qemu"] as &[&str]),
-            (&[], &["fake", "qemu"], &["qemu"]),
-            (&["fake"], &[], &["fake"]),
-            (&["qemu", "fake"], &["fake"], &["fake"]),
-            (&["fake"], &["qemu"], &["fake"]),
-        ] {
-            assert_eq!(asked_backends(&names(spec), &names(settings)).unwrap(), names(asked), "{spec:?} {settings:?}");
-        }
-        let error = asked_backends(&[], &names(&["fake"])).unwrap_err();
-        assert!(error.to_string().contains("does not say that it may run on them"), "{error}");
-    }
-
-    #[test]
-    fn what_was_passed_over_is_said_with_the_choice() {
-        let fake = hypervisor::find("fake", &hypervisor::Search::default()).unwrap();
-        assert_eq!(describe(&*fake, &[]), fake.describe());
-        let passed_over = vec![("qemu".to_owned(), Error::new(Kind::Missing, "it is not there"))];
-        let said = format!("{} (not on qemu: it is not there)", fake.describe());
-        assert_eq!(describe(&*fake, &passed_over), said);
-        assert_eq!(none_runs(&passed_over).to_string(), "it is not there");
-    }
 }

@@ -2,6 +2,7 @@
 
 mod builder;
 mod case;
+mod choice;
 mod context;
 mod end;
 mod extract;

@@ -67,10 +67,11 @@ pub(crate) fn probe_kvm(device: &Path) -> KvmProbe {
     }
 }
 
-/// Whether KVM on this host lets its guests have guests.
-pub(crate) fn gives_virtualization() -> bool {
+/// Why KVM on this host does not let its guests have guests, if it does not.
+pub(crate) fn why_not_nested() -> Option<String> {
     let told = |module: &str| fs::read_to_string(format!("/sys/module/{module}/parameters/nested")).unwrap_or_default();
-    ["kvm_intel", "kvm_amd"].iter().any(|module| ["1", "Y"].contains(&told(module).trim()))
+    let nested = ["kvm_intel", "kvm_amd"].iter().any(|module| ["1", "Y"].contains(&told(module).trim()));
+    (!nested).then(|| "KVM's module was loaded without `nested=1`".to_owned())
 }
 
 fn software_only() -> Option<String> {

@@ -8,7 +8,13 @@ mod qemu;
 mod search;
 mod start;
 
-use std::{fmt, io, os::fd::OwnedFd, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    os::fd::OwnedFd,
+    path::Path,
+    sync::Arc,
+};
 
 use futures_util::future::BoxFuture;
 use vmtest_images::GuestConfig;
@@ -22,6 +28,7 @@ use crate::{
     host::{Ended, Keeper, ProcessId},
     net::Links,
     plan::{Capabilities, InterfacePlan, NetworkPlan, NodePlan},
+    spec::Capability,
 };
 
 /// The names that `VMTEST_BACKEND` and `backend = ".."` take, beside `auto`.
@@ -44,6 +51,10 @@ pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {
     fn describe(&self) -> String;
     /// What its machines can do.
     fn capabilities(&self) -> Capabilities;
+    /// What of its [`potential`] they cannot do on this host, with why and what to do about it.
+    fn lacks(&self) -> BTreeMap<Capability, String> {
+        BTreeMap::new()
+    }
     /// What its machines are plugged into.
     fn port(&self) -> Port {
         Port::Tap
@@ -124,6 +135,21 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
     fn ended(&self, how: Ended) -> BoxFuture<'_, bool>;
 }
 
+/// What machines of the backend of this name can do on a host that lets them; known without its VMM.
+pub(crate) fn potential(name: &str) -> &'static [Capability] {
+    match name {
+        FAKE => &[Capability::Faults],
+        CLOUD_HYPERVISOR => &[Capability::OwnKernel, Capability::Nested, Capability::Vsock],
+        QEMU => &[Capability::OwnKernel, Capability::Nested],
+        _ => &[],
+    }
+}
+
+/// What is left of its potential on a host on which it lacks this.
+fn able(name: &str, lacks: &BTreeMap<Capability, String>) -> BTreeSet<Capability> {
+    potential(name).iter().filter(|capability| !lacks.contains_key(capability)).copied().collect()
+}
+
 /// Finds the backend of this name on this host.
 ///
 /// # Errors
@@ -134,5 +160,23 @@ pub(crate) fn find(name: &str, search: &Search) -> Result<Arc<dyn Hypervisor>, E
         CLOUD_HYPERVISOR => Ok(Arc::new(cloud_hypervisor::CloudHypervisor::find(search)?)),
         QEMU => Ok(Arc::new(qemu::Qemu::find(search)?)),
         _ => Err(Error::new(Kind::Spec, format!("unknown backend `{name}`: valid are auto, {}", NAMES.join(", ")))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_can_do_its_potential_or_says_why_not() {
+        for name in NAMES {
+            let potential: BTreeSet<_> = potential(name).iter().copied().collect();
+            assert!(!potential.is_empty(), "`{name}` has no row");
+            // Of one that is not here nothing more can be said.
+            let Ok(found) = find(name, &Search::default()) else { continue };
+            let (can, lacks) = (found.capabilities().can, found.lacks());
+            let said: BTreeSet<_> = can.iter().chain(lacks.keys()).copied().collect();
+            assert_eq!((said.len(), said), (can.len() + lacks.len(), potential), "{name}");
+        }
     }
 }

@@ -9,11 +9,11 @@ use super::{
     addresses::{Addresses, assign},
     network::{MAX_NODES, ip6},
     problems::Problems,
-    share,
+    requires, share,
 };
 use crate::{
     error::Error,
-    spec::{ClusterSpec, Fake, FixtureSpec, NetworkPlace, NodeSettings, NodeSpec, Resources},
+    spec::{Capability, ClusterSpec, Fake, FixtureSpec, NetworkPlace, NodeSettings, NodeSpec, Resources},
 };
 
 /// The image of a node that names none.
@@ -92,6 +92,7 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
         let why = "the way out leads from a network of the cluster's own, and here the host is the gateway";
         problems.spec(format!("`egress` and `network = \"host\"`: {why}: leave one of the two out"));
     }
+    requires::check(spec, facts, &mut problems);
     let nodes = plan_nodes(spec, &networks, facts, (&[], 0), &mut problems);
     let (nodes, base_initramfs): (Vec<_>, _) = nodes.into_iter().unzip();
     let (mut claim, mut spare) = (Resources::NONE, Resources::NONE);
@@ -250,21 +251,21 @@ fn plan_node(
     let fake = own.fake.as_ref().or(defaults.fake.as_ref());
     let nested = own.nested.or(defaults.nested).unwrap_or_default();
     if let Ok(backend) = &facts.backend {
-        let Capabilities { own_kernel, faults, nested: can_nest, .. } = backend.capabilities;
-        if nested && !can_nest {
+        let has = |capability| backend.capabilities.has(capability);
+        if nested && !has(Capability::Nested) {
             problems.spec(format!(
                 "node `{}`: `nested` is for a processor of its own that can be told to run machines, which `{}` does not give \
                  here: write `backend = \"qemu\"`, or turn nested virtualization on",
                 node.name, backend.name
             ));
         }
-        if !own_kernel && [own, defaults].iter().any(|settings| settings.kernel_args.is_some()) {
+        if !has(Capability::OwnKernel) && [own, defaults].iter().any(|settings| settings.kernel_args.is_some()) {
             problems.spec(format!(
                 "node `{}`: `kernel_args` are for a kernel of its own, which a machine of `{}` does not have",
                 node.name, backend.name
             ));
         }
-        if !faults && fake.is_some() {
+        if !has(Capability::Faults) && fake.is_some() {
             problems.spec(format!(
                 "node `{}`: faults and replies are for the backend `fake`, but this test runs on `{}`: write \
                  `backend = \"fake\"`",

@@ -1,11 +1,14 @@
 //! What is known of the host when a plan is made.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 use vmtest_fixtures::Fixture;
 
-use crate::spec::Resources;
+use crate::spec::{Capability, Resources};
 
 /// What planning has to know. Where something could not be had, the reason stands in its place, so that planning can
 /// name every reason at once.
@@ -13,6 +16,8 @@ use crate::spec::Resources;
 pub struct Facts {
     /// The backend that was chosen, or why there is none.
     pub backend: Result<BackendFacts, String>,
+    /// Every backend that there is, here or not.
+    pub known: Vec<KnownBackend>,
     /// Every image that the spec names.
     pub images: BTreeMap<String, Result<ImageFacts, String>>,
     /// Every fixture that the spec names, with the disk that was made of it.
@@ -65,21 +70,39 @@ pub struct BackendFacts {
     pub name: String,
     /// What its machines can do.
     pub capabilities: Capabilities,
+    /// What they could do on another host, with why they cannot on this one.
+    pub lacks: BTreeMap<Capability, String>,
+}
+
+/// A backend, here or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownBackend {
+    /// Its name in settings and attributes.
+    pub name: String,
+    /// What its machines can do on hosts that let them.
+    pub can: BTreeSet<Capability>,
+    /// Whether the test may run on it.
+    pub asked: bool,
+    /// Why it was not taken, of one on which the test may run and that comes before the one that was.
+    pub passed_over: Option<String>,
 }
 
 /// What the machines of a backend can do on this host, and how they differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Guests run under emulation, which stretches every timeout.
     pub emulated: bool,
-    /// A machine has a kernel of its own, with a command line, and as many CPUs and as much memory as it was given.
-    pub own_kernel: bool,
-    /// A machine can be told to do something wrong: [`NodeSpec::fake`](crate::spec::NodeSpec::fake).
-    pub faults: bool,
-    /// A machine can run machines itself.
-    pub nested: bool,
+    /// What they can do of that which a test can require.
+    pub can: BTreeSet<Capability>,
     /// Memory in bytes that a machine takes from the host beside its own.
     pub overhead: u64,
+}
+
+impl Capabilities {
+    /// Whether they can do this.
+    pub fn has(&self, capability: Capability) -> bool {
+        self.can.contains(&capability)
+    }
 }
 
 /// The files of an image.

@@ -13,12 +13,15 @@ mod network;
 mod node;
 mod problems;
 mod rate;
+mod requires;
 mod share;
 
 pub(crate) use cluster::DEFAULT_IMAGE;
 pub use cluster::{Plan, plan, plan_more};
 pub use egress::{EgressPlan, WayOut};
-pub use facts::{BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, HostFacts, ImageFacts, MemoryLimit};
+pub use facts::{
+    BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, HostFacts, ImageFacts, KnownBackend, MemoryLimit,
+};
 pub(crate) use hosts::hosts;
 pub use interface::InterfacePlan;
 pub(crate) use network::{DEFAULT_MTU, SSH_PORT, gateway, ip6};

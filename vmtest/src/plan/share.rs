@@ -3,13 +3,13 @@
 use bytesize::ByteSize;
 
 use super::{BudgetFacts, Capabilities, MemoryLimit, NodePlan, cluster::DEFAULT_MEMORY};
-use crate::spec::{ClusterSpec, Resources};
+use crate::spec::{Capability, ClusterSpec, Resources};
 
 /// What a machine of this size takes. One without a kernel of its own has neither memory nor CPUs of its own, and its
 /// disk is a directory: it takes what the backend takes for each.
 pub(super) fn cost(memory: u64, cpus: u32, disk: u64, capabilities: &Capabilities) -> Resources {
     let overhead = Resources { memory: capabilities.overhead, ..Resources::NONE };
-    if capabilities.own_kernel { overhead + Resources { memory, cpus, disk } } else { overhead }
+    if capabilities.has(Capability::OwnKernel) { overhead + Resources { memory, cpus, disk } } else { overhead }
 }
 
 /// What is kept for machines that join later.

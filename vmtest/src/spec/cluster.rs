@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Allow, Budget, NetworkPlace, NodeSettings, NodeSpec};
+use super::{Allow, Budget, Capability, NetworkPlace, NodeSettings, NodeSpec};
 
 /// What a test or a builder asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct ClusterSpec {
     pub timeout: Option<Duration>,
     /// The backends that may run it, in order of preference; empty leaves it to the settings.
     pub backends: Vec<String>,
+    /// What the backend that runs it must be able to do: of those that may run it, the first that can is taken.
+    #[serde(default)]
+    pub requires: BTreeSet<Capability>,
     /// Machines that join later, for which room on the host is kept from the start.
     #[serde(default)]
     pub budget: Budget,
@@ -44,5 +47,12 @@ impl ClusterSpec {
     /// An empty cluster of this name.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
+    }
+
+    /// Requires something of the backend.
+    #[must_use]
+    pub fn requires(mut self, capability: Capability) -> Self {
+        self.requires.insert(capability);
+        self
     }
 }

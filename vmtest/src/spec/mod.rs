@@ -2,6 +2,7 @@
 
 mod allow;
 mod budget;
+mod capability;
 mod cluster;
 mod fake;
 mod network;
@@ -12,6 +13,7 @@ mod rung;
 
 pub use allow::Allow;
 pub use budget::Budget;
+pub use capability::Capability;
 pub use cluster::ClusterSpec;
 pub use fake::{Call, Fake, Fault, Reply};
 pub use network::NetworkSpec;

@@ -1,6 +1,6 @@
 //! cloud-hypervisor as a [`Hypervisor`].
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use tokio::task::AbortHandle;
@@ -15,8 +15,9 @@ use super::{
 use crate::{
     error::{Error, Kind},
     host::{Ended, Process, ProcessId},
-    hypervisor::{CLOUD_HYPERVISOR, Hypervisor, LaunchPlan, Machine, Search, Site, kvm::gives_virtualization},
+    hypervisor::{CLOUD_HYPERVISOR, Hypervisor, LaunchPlan, Machine, Search, Site, able, kvm::why_not_nested},
     plan::{Capabilities, NodePlan},
+    spec::Capability,
 };
 
 /// Memory of the VMM itself: 11 MiB once a guest with one CPU answers, with room for more CPUs and disks.
@@ -50,13 +51,11 @@ impl Hypervisor for CloudHypervisor {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            emulated: false,
-            own_kernel: true,
-            faults: false,
-            nested: gives_virtualization(),
-            overhead: OVERHEAD,
-        }
+        Capabilities { emulated: false, can: able(CLOUD_HYPERVISOR, &self.lacks()), overhead: OVERHEAD }
+    }
+
+    fn lacks(&self) -> BTreeMap<Capability, String> {
+        why_not_nested().map(|why| (Capability::Nested, why)).into_iter().collect()
     }
 
     fn render(&self, node: &NodePlan) -> LaunchPlan {

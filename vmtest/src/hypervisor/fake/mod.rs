@@ -30,7 +30,7 @@ use self::{
     machine::{Body, FakeMachine},
     owner::Owner,
 };
-use super::{Hypervisor, LaunchPlan, Machine, Port, Site};
+use super::{FAKE, Hypervisor, LaunchPlan, Machine, Port, Site, able};
 use crate::{
     error::{Error, Kind},
     host::{ProcessId, if_there, random, relink},
@@ -88,7 +88,7 @@ impl FakeHypervisor {
 
 impl Hypervisor for FakeHypervisor {
     fn name(&self) -> &'static str {
-        super::FAKE
+        FAKE
     }
 
     fn describe(&self) -> String {
@@ -97,7 +97,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { emulated: false, own_kernel: false, faults: true, nested: false, overhead: OVERHEAD }
+        Capabilities { emulated: false, can: able(FAKE, &self.lacks()), overhead: OVERHEAD }
     }
 
     fn port(&self) -> Port {

@@ -1,6 +1,6 @@
 //! QEMU as a [`Hypervisor`].
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
@@ -12,8 +12,9 @@ use super::{
 use crate::{
     error::{Error, Kind},
     host::{Ended, ProcessId},
-    hypervisor::{Hypervisor, LaunchPlan, Machine, QEMU, Search, Site, connect_socket, kvm::gives_virtualization},
+    hypervisor::{Hypervisor, LaunchPlan, Machine, QEMU, Search, Site, able, connect_socket, kvm::why_not_nested},
     plan::{Capabilities, NodePlan},
+    spec::Capability,
 };
 
 /// What QEMU gives as the reason for a shutdown when the guest has reset itself, under `-no-reboot`.
@@ -56,11 +57,18 @@ impl Hypervisor for Qemu {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let (emulated, overhead, nested) = match self.accelerator {
-            Accelerator::Kvm => (false, OVERHEAD, gives_virtualization()),
-            Accelerator::Tcg => (true, OVERHEAD + TRANSLATED, true),
+        let (emulated, overhead) = match self.accelerator {
+            Accelerator::Kvm => (false, OVERHEAD),
+            Accelerator::Tcg => (true, OVERHEAD + TRANSLATED),
         };
-        Capabilities { emulated, own_kernel: true, faults: false, nested, overhead }
+        Capabilities { emulated, can: able(QEMU, &self.lacks()), overhead }
+    }
+
+    fn lacks(&self) -> BTreeMap<Capability, String> {
+        match self.accelerator {
+            Accelerator::Kvm => why_not_nested().map(|why| (Capability::Nested, why)).into_iter().collect(),
+            Accelerator::Tcg => BTreeMap::new(),
+        }
     }
 
     fn render(&self, node: &NodePlan) -> LaunchPlan {

@@ -7,14 +7,16 @@ use crate::{
     spec,
 };
 
-fn facts() -> Facts {
+/// What is known of a host with QEMU, which emulates.
+pub(in crate::plan) fn facts() -> Facts {
     let micro = ImageFacts {
         kernel: "/cache/vmlinuz".into(),
         initramfs: "/cache/initramfs.cpio".into(),
         nested: "/cache/nested.cpio".into(),
     };
     Facts {
-        backend: Ok(BackendFacts { name: "qemu".into(), capabilities: QEMU }),
+        backend: Ok(backend("qemu", true, &[Capability::OwnKernel, Capability::Nested], 100 << 20)),
+        known: vec![],
         images: [("micro".to_owned(), Ok(micro))].into(),
         fixtures: vec![(
             schema().fixture,
@@ -29,8 +31,12 @@ fn facts() -> Facts {
 }
 
 const HOST: Resources = Resources { memory: 4 << 30, cpus: 8, disk: 20 << 30 };
-const QEMU: Capabilities =
-    Capabilities { emulated: true, own_kernel: true, faults: false, nested: true, overhead: 100 << 20 };
+
+/// A backend whose machines can do this.
+pub(in crate::plan) fn backend(name: &str, emulated: bool, can: &[Capability], overhead: u64) -> BackendFacts {
+    let capabilities = Capabilities { emulated, can: can.iter().copied().collect(), overhead };
+    BackendFacts { name: name.to_owned(), capabilities, lacks: BTreeMap::new() }
+}
 
 fn schema() -> FixtureSpec {
     FixtureSpec { fixture: "/src/schema".into(), at: None }
@@ -54,9 +60,10 @@ fn a_plan_decides_every_name_and_address() {
           "backend": "qemu",
           "capabilities": {
             "emulated": true,
-            "own_kernel": true,
-            "faults": false,
-            "nested": true,
+            "can": [
+              "own_kernel",
+              "nested"
+            ],
             "overhead": 104857600
           },
           "networks": [
@@ -248,8 +255,7 @@ fn a_node_has_its_own_rate_or_that_of_the_test() {
     assert_eq!(late.interfaces[0].rate.clone().unwrap().ifb, "ifb2");
 
     let mut facts = facts();
-    let fake = Capabilities { own_kernel: false, faults: true, nested: false, ..QEMU };
-    facts.backend = Ok(BackendFacts { name: "fake".into(), capabilities: fake });
+    facts.backend = Ok(backend("fake", true, &[Capability::Faults], 100 << 20));
     spec.mtu = Some(576);
     let scripted = Fake::new().on("true", spec::Reply::default());
     spec.nodes = vec![NodeSpec::new("a").fake(scripted), NodeSpec::new("b").rate(1)];
@@ -339,8 +345,7 @@ fn a_cluster_claims_what_its_machines_take() {
 #[test]
 fn a_machine_that_is_none_takes_next_to_nothing() {
     let mut facts = facts();
-    let fake = Capabilities { own_kernel: false, overhead: 4 << 20, ..QEMU };
-    facts.backend = Ok(BackendFacts { name: "fake".into(), capabilities: fake });
+    facts.backend = Ok(backend("fake", true, &[], 4 << 20));
     let mut spec = ClusterSpec::new("t");
     spec.nodes = (0..100).map(|n| NodeSpec::new(format!("n{n}")).memory(64 << 30).cpus(64).disk(1 << 40)).collect();
     assert_eq!(plan(&spec, &facts).unwrap().claim, Resources { memory: 400 << 20, cpus: 0, disk: 0 });

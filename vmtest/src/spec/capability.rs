@@ -1,0 +1,49 @@
+//! What the machines of one backend can do and those of another cannot.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The table of capabilities. A new one is a row here and one in the macro's table of the same name; which backends have
+/// it says `hypervisor::potential`.
+macro_rules! table {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Something that the machines of some backends can do, and that a test can require: see
+        /// [`ClusterSpec::requires`](super::ClusterSpec::requires).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Capability {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Capability {
+            /// All capabilities.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its name in `requires(..)`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+table! {
+    /// A machine has a kernel of its own, with a command line, and as many CPUs and as much memory as it was given.
+    OwnKernel = "own_kernel",
+    /// A machine can be told to do something wrong: [`NodeSpec::fake`](super::NodeSpec::fake).
+    Faults = "faults",
+    /// A machine can run machines itself: [`NodeSpec::nested`](super::NodeSpec::nested).
+    Nested = "nested",
+    /// A machine has a vsock, by which its host reaches it without a network.
+    Vsock = "vsock",
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
