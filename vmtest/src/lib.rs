@@ -28,7 +28,7 @@ pub mod harness;
 pub mod plan;
 pub mod spec;
 
-pub use cluster::{Cluster, Condition, Node, State};
+pub use cluster::{Cluster, Condition, Node, Snapshot, State};
 pub use error::{Error, Kind, Phase};
 pub use failure::{Context, Failure};
 pub use guest::eventually;

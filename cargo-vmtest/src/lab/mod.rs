@@ -97,7 +97,9 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, String> {
     let out = options.out.clone();
     let ended = std::sync::Arc::new(std::sync::Mutex::new(None));
     let tell = ended.clone();
-    let cluster = Cluster::builder().name("lab").node(node).timeout(Duration::from_secs(60 * options.minutes));
+    // VMTEST_BACKEND is for what runs in it.
+    let cluster = Cluster::builder().name("lab").backend("qemu").node(node);
+    let cluster = cluster.timeout(Duration::from_secs(60 * options.minutes));
     eprintln!("lab: booting a machine that runs machines");
     let result = cluster.run(async move |cluster| {
         let node = cluster.node(NODE)?;

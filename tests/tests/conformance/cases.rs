@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use nix::{
@@ -44,6 +44,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "a_reboot_is_a_new_boot", needs: all, run: |on| run(on, &["node"], reboots) },
     Case { name: "a_restart_keeps_what_is_planned", needs: all, run: |on| run(on, &["node", "peer"], restarts) },
     Case { name: "a_scratch_disk_outlives_a_power_cut", needs: all, run: scratch },
+    Case { name: "a_machine_goes_back_to_where_it_was_saved", needs: snapshot, run: goes_back },
     Case { name: "a_crash_is_seen_at_once", needs: all, run: |on| run(on, &["node"], crashes) },
     Case { name: "a_console_is_complete", needs: all, run: |on| run(on, &["node"], console) },
     Case { name: "a_disk_cannot_be_written", needs: all, run: disks },
@@ -58,6 +59,10 @@ fn all(_: &Capabilities) -> bool {
 
 fn own_kernel(capabilities: &Capabilities) -> bool {
     capabilities.has(Capability::OwnKernel)
+}
+
+fn snapshot(capabilities: &Capabilities) -> bool {
+    capabilities.has(Capability::Snapshot)
 }
 
 fn run<F: Future<Output = Result>>(
@@ -220,6 +225,47 @@ fn scratch(backend: &str) -> Result {
     let place = crate::lock(&place);
     assert!(place.parent().is_some_and(|run| run.is_absolute() && !run.exists()), "{} is left", place.display());
     Ok(())
+}
+
+fn goes_back(backend: &str) -> Result {
+    let builder = Cluster::builder().backend(backend).timeout(Duration::from_secs(90)).requires(Capability::Snapshot);
+    let builder = builder.node(NodeSpec::new("node").disk(32 << 20)).node(NodeSpec::new("peer"));
+    builder.run(async |cluster| {
+        let (node, peer) = (cluster.node("node")?, cluster.node("peer")?);
+        let write = async |what| node.sh(format!("echo {what} | tee /tmp/memory /scratch/disk; sync")).await;
+        let found = async || node.sh("cat /tmp/memory /scratch/disk; date +%s").await;
+        let boot = node.sh(BOOT_ID).await?.stdout();
+        write("before").await?;
+        let first = node.snapshot().await?;
+        assert_eq!(node.state(), State::Running);
+        // What was saved stays as it was saved; what goes on is saved as well as what has booted.
+        for (state, snapshot) in
+            [("on", &first), ("paused", &first), ("off", &first.clone()), ("on", &node.snapshot().await?)]
+        {
+            write("after").await?;
+            match state {
+                "off" => node.kill().await?,
+                "paused" => node.pause().await?,
+                _ => {}
+            }
+            node.restore(snapshot).await?;
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+            let found = found().await?.stdout();
+            let words: Vec<_> = found.split_whitespace().collect();
+            assert_eq!(words[..2], ["before", "before"], "{state}");
+            assert!(words[2].parse::<u64>()?.abs_diff(now) < 30, "its clock says {} at {now}", words[2]);
+            assert_eq!(node.sh(BOOT_ID).await?.stdout(), boot);
+            peer.sh("ping -c 1 -W 5 node").await?;
+        }
+        let again = node.snapshot().await?;
+        write("after").await?;
+        node.restore(&again).await?;
+        assert!(found().await?.stdout().starts_with("before\nbefore"));
+        node.reboot().await?;
+        assert_ne!(node.sh(BOOT_ID).await?.stdout(), boot);
+        assert_eq!(node.sh("cat /scratch/disk").await?.stdout(), "before");
+        Ok::<_, Failure>(())
+    })
 }
 
 async fn crashes(cluster: Cluster) -> Result {

@@ -76,8 +76,13 @@ const ALLOWED: &[(&str, &str)] = &[("task-panic", "TaskPanic")];
 
 /// What can be required of a backend, with the variant of `vmtest::__private::Capability`. A new one is a row here and one
 /// in the table of `vmtest::spec::Capability`.
-pub const CAPABILITIES: &[(&str, &str)] =
-    &[("own_kernel", "OwnKernel"), ("faults", "Faults"), ("nested", "Nested"), ("vsock", "Vsock")];
+pub const CAPABILITIES: &[(&str, &str)] = &[
+    ("own_kernel", "OwnKernel"),
+    ("faults", "Faults"),
+    ("nested", "Nested"),
+    ("vsock", "Vsock"),
+    ("snapshot", "Snapshot"),
+];
 
 /// Where a network can be, with the variant that it becomes.
 pub(crate) const PLACES: &[(&str, &str)] = &[("own", "Own"), ("host", "Host")];

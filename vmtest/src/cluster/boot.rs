@@ -20,17 +20,17 @@ use crate::{
     error::{Error, Kind},
     guest,
     host::{self, DEATH_WITHIN, Effect, Place, Process, relink, storage_error},
-    hypervisor,
+    hypervisor::{self, LaunchPlan, Saved},
     plan::SCRATCH,
 };
 
-/// Starts the machine's VMM and waits until it answers.
+/// Starts the machine's VMM, where it was saved if it shall go on there, and waits until it answers.
 ///
 /// # Errors
 /// What could not be made, or how the machine ended before it answered.
-pub(super) async fn boot(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
-    launch(run, member).await.map_err(|e| e.on_node(&member.plan.name))?;
-    climb(run, member).await?;
+pub(super) async fn boot(run: &Arc<Run>, member: &Arc<Member>, from: Option<&Saved>) -> Result<(), Error> {
+    let plan = launch(run, member, from).await.map_err(|e| e.on_node(&member.plan.name))?;
+    climb(run, member, &plan).await?;
     member.set_state(State::Running);
     Ok(())
 }
@@ -39,9 +39,9 @@ pub(super) async fn boot(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Err
 ///
 /// # Errors
 /// Those of [`boot`], or the rung that was not reached.
-pub(super) async fn boot_in_time(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
+pub(super) async fn boot_in_time(run: &Arc<Run>, member: &Arc<Member>, from: Option<&Saved>) -> Result<(), Error> {
     let limit = run.plan.boot_timeout;
-    let booted = host::timeout(limit, boot(run, member)).await.unwrap_or_else(|_| {
+    let booted = host::timeout(limit, boot(run, member, from)).await.unwrap_or_else(|_| {
         let what = member.not_ready().unwrap_or_default();
         let message = format!("not ready within {:.1} s: {what}", limit.as_secs_f64());
         Err(Error::new(Kind::Timeout, message).on_node(&member.plan.name).after(limit))
@@ -57,8 +57,8 @@ pub(super) async fn boot_in_time(run: &Arc<Run>, member: &Arc<Member>) -> Result
     booted
 }
 
-async fn launch(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
-    let plan = run.hypervisor.render(&member.plan);
+async fn launch(run: &Arc<Run>, member: &Arc<Member>, from: Option<&Saved>) -> Result<LaunchPlan, Error> {
+    let plan = run.hypervisor.render(&member.plan, from);
     member.begin_life();
     if !member.dir.exists() {
         let folder = run.journal.intent(Effect::NodeDir { name: member.plan.name.clone() })?;
@@ -71,9 +71,12 @@ async fn launch(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
     // At each start, because other machines may have come and gone. A few milliseconds, so it may block the engine; on
     // another thread it could not be stopped by a teardown.
     let config = guest::config(&member.plan, &run.plan, &run.nodes(), &run.keys);
-    run.hypervisor
-        .prepare(&member.plan, &member.base_initramfs, &member.dir, &config)
-        .map_err(|e| cannot_write(&member.dir, e))?;
+    // A guest that goes on has read it.
+    if from.is_none() {
+        run.hypervisor
+            .prepare(&member.plan, &member.base_initramfs, &member.dir, &config)
+            .map_err(|e| cannot_write(&member.dir, e))?;
+    }
 
     let intent = run.journal.intent(Effect::Process { node: member.plan.name.clone() })?;
     let (pidfd, id) = run.hypervisor.launch(&plan, &run.site(member)?, &config).await?;
@@ -82,14 +85,15 @@ async fn launch(run: &Arc<Run>, member: &Arc<Member>) -> Result<(), Error> {
     let process = Arc::new(process);
     member.set_process(process.clone(), id);
     run.spawn(attend(run.clone(), member.clone(), process, intent, member.boot()));
-    Ok(())
+    Ok(plan)
 }
 
-/// Makes the folder of the machine's scratch disk, if it has one, at its first boot.
+/// Makes the folder of the machine's scratch disk and of what is saved of it, if it has such, at its first boot.
 fn make_scratch(run: &Run, member: &Member) -> Result<(), Error> {
     // Not by its name, which a machine that has left may have had before.
     let path = run.scratch.path().join(member.plan.index.to_string());
-    if member.plan.scratch.is_none() || path.exists() {
+    let needed = member.plan.scratch.is_some() || member.plan.snapshots;
+    if !needed || path.exists() {
         return Ok(());
     }
     let scratch = run.journal.intent(Effect::Scratch { path: path.clone() })?;
@@ -135,7 +139,7 @@ fn attend(run: Arc<Run>, member: Arc<Member>, process: Arc<Process>, intent: u32
 }
 
 async fn boot_again(run: &Arc<Run>, member: &Arc<Member>) {
-    if let Err(e) = boot_in_time(run, member).await {
+    if let Err(e) = boot_in_time(run, member, None).await {
         // Whoever talks to the machine is told; it is off.
         tracing::warn!("{} has not come up again: {e}", member.plan.name);
     }

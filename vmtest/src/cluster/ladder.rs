@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Kind},
     evidence::{Event, Rung},
     guest::mounts,
+    hypervisor::LaunchPlan,
     plan::SSH_PORT,
     spec::{Capability, Fake},
 };
@@ -32,11 +33,11 @@ const BANNER_WITHIN: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// How the machine ended, when it did; what the VMM's API refused.
-pub(super) async fn climb(run: &Run, member: &Member) -> Result<(), Error> {
-    member.during_boot(rungs(run, member)).await
+pub(super) async fn climb(run: &Run, member: &Member, plan: &LaunchPlan) -> Result<(), Error> {
+    member.during_boot(rungs(run, member, plan)).await
 }
 
-async fn rungs(run: &Run, member: &Member) -> Result<(), Error> {
+async fn rungs(run: &Run, member: &Member, plan: &LaunchPlan) -> Result<(), Error> {
     let reached = |rung| {
         let after = run.elapsed();
         member.reached(rung, after);
@@ -44,13 +45,15 @@ async fn rungs(run: &Run, member: &Member) -> Result<(), Error> {
     };
     reached(Rung::VmmAlive);
     let vmm = member.process_id().ok_or_else(|| Error::new(Kind::Host, "the machine has no VMM"))?;
-    let machine = run.hypervisor.connect(&run.site(member)?, &vmm).await?;
+    let machine = run.hypervisor.connect(plan, &run.site(member)?, &vmm).await?;
     if !machine.running().await? {
         return Err(Error::new(Kind::Host, "the VMM has not started its virtual CPUs"));
     }
     member.set_machine(machine);
     reached(Rung::ApiAnswers);
-    member.console.spoke().await;
+    if !plan.goes_on {
+        member.console.spoke().await;
+    }
     reached(Rung::KernelSpeaks);
     network_answers(SocketAddr::new(IpAddr::V4(member.plan.first_interface().ip), SSH_PORT)).await;
     reached(Rung::NetworkAnswers);
@@ -70,7 +73,7 @@ async fn rungs(run: &Run, member: &Member) -> Result<(), Error> {
     Ok(())
 }
 
-async fn succeeds(member: &Member, script: &str, otherwise: &str) -> Result<(), Error> {
+pub(super) async fn succeeds(member: &Member, script: &str, otherwise: &str) -> Result<(), Error> {
     let exec = member.ssh.exec(script.as_bytes().to_vec()).await?;
     let status = exec.ended().await?;
     if status.code == Some(0) {

@@ -153,7 +153,7 @@ async fn join(run: &Arc<Run>, members: &[Arc<Member>]) -> Result<(), Error> {
     let joined: Vec<_> = members.iter().map(|member| member.plan.clone()).collect();
     let line = |(ip, names): (String, String)| format!("echo {ip} {names} >>/etc/hosts\n");
     tell_all(run, |viewer| hosts(viewer, &joined).into_iter().map(line).collect()).await;
-    try_join_all(members.iter().map(|member| boot_in_time(run, member))).await.map(drop)
+    try_join_all(members.iter().map(|member| boot_in_time(run, member, None))).await.map(drop)
 }
 
 /// Has all machines that run carry out a script; the others are told everything when they start.

@@ -25,7 +25,7 @@ pub(crate) use clock::Clock;
 pub use handle::Cluster;
 pub(crate) use host_side::HostSide;
 pub(crate) use member::Member;
-pub use node::{Condition, ConsoleLines, Exit, Forward, Lines, Node, Process, Running, Sh, Spawn, Wait};
+pub use node::{Condition, ConsoleLines, Exit, Forward, Lines, Node, Process, Running, Sh, Snapshot, Spawn, Wait};
 pub use power::State;
 pub(crate) use provision::provision;
 pub use reconcile::{Abandoned, AbandonedRun};

@@ -45,12 +45,23 @@ pub(crate) enum Action {
     Pause,
     Resume,
     Remove,
+    Snapshot,
+    Restore,
 }
 
 #[cfg(test)]
 impl Action {
-    const ALL: [Self; 7] =
-        [Self::Kill, Self::Shutdown, Self::Start, Self::Reboot, Self::Pause, Self::Resume, Self::Remove];
+    const ALL: [Self; 9] = [
+        Self::Kill,
+        Self::Shutdown,
+        Self::Start,
+        Self::Reboot,
+        Self::Pause,
+        Self::Resume,
+        Self::Remove,
+        Self::Snapshot,
+        Self::Restore,
+    ];
 }
 
 impl fmt::Display for Action {
@@ -63,26 +74,30 @@ impl fmt::Display for Action {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Remove => "remove",
+            Self::Snapshot => "snapshot",
+            Self::Restore => "restore",
         })
     }
 }
 
 /// What a machine in this state is once this has been done to it, or why it cannot be done.
 pub(crate) fn after(state: State, action: Action) -> Result<State, &'static str> {
-    use Action::{Kill, Pause, Reboot, Remove, Resume, Shutdown, Start};
+    use Action::{Kill, Pause, Reboot, Remove, Restore, Resume, Shutdown, Snapshot, Start};
     use State::{Booting, Off, Paused, Removed, Running};
     match (state, action) {
         (Booting | Running | Paused, Kill) | (Running, Shutdown) => Ok(Off),
-        (Off, Start) | (Running, Reboot) => Ok(Running),
-        (Running, Pause) => Ok(Paused),
+        (Off, Start) | (Running, Reboot | Snapshot) | (Off | Paused | Running, Restore) => Ok(Running),
+        (Running, Pause) | (Paused, Snapshot) => Ok(Paused),
         (Paused, Resume) => Ok(Running),
         (Off, Remove) => Ok(Removed),
-        (Off, Kill | Shutdown | Reboot | Pause | Resume) => Err("it is off: `start` it first"),
+        (Off, Kill | Shutdown | Reboot | Pause | Resume | Snapshot) => Err("it is off: `start` it first"),
         (Running | Paused | Booting, Start) => Err("it runs already"),
         (Running | Booting, Resume) => Err("it is not paused"),
         (Paused, Pause) => Err("it is paused already"),
         (Paused, Shutdown | Reboot) => Err("a paused guest does nothing: `resume` it first, or `kill` it"),
-        (Booting, Shutdown | Reboot | Pause) => Err("it is booting: wait until it runs, or `kill` it"),
+        (Booting, Shutdown | Reboot | Pause | Snapshot | Restore) => {
+            Err("it is booting: wait until it runs, or `kill` it")
+        }
         (Booting | Running | Paused, Remove) => Err("its VMM runs: `shutdown` or `kill` it first"),
         (Removed, _) => Err("it was removed from the cluster"),
     }

@@ -24,8 +24,9 @@ pub(crate) async fn provision(run: &Arc<Run>) -> Result<(), Error> {
     let work = async {
         make_network(run, &members).await.map_err(|e| e.in_phase(Phase::Provision))?;
         run.emit(&Event::NetworkUp { after: run.elapsed() });
-        let boots =
-            members.iter().map(|member| async move { boot(run, member).await.map_err(|e| e.in_phase(Phase::Ready)) });
+        let boots = members
+            .iter()
+            .map(|member| async move { boot(run, member, None).await.map_err(|e| e.in_phase(Phase::Ready)) });
         try_join_all(boots).await
     };
     let limit = run.plan.boot_timeout;

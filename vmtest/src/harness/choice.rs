@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::{
         host::ProcessId,
-        hypervisor::{LaunchPlan, Machine, Site},
+        hypervisor::{LaunchPlan, Machine, Saved, Site},
         plan::{Capabilities, NodePlan},
     };
 
@@ -205,16 +205,17 @@ mod tests {
             Capabilities { emulated: true, can: [Capability::Nested].into(), overhead: 0 }
         }
 
-        fn render(&self, node: &NodePlan) -> LaunchPlan {
-            self.0.render(node)
+        fn render(&self, node: &NodePlan, from: Option<&Saved>) -> LaunchPlan {
+            self.0.render(node, from)
         }
 
         fn connect<'a>(
             &'a self,
+            plan: &'a LaunchPlan,
             site: &'a Site<'a>,
             vmm: &'a ProcessId,
         ) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>> {
-            self.0.connect(site, vmm)
+            self.0.connect(plan, site, vmm)
         }
     }
 

@@ -18,7 +18,7 @@ mod storage;
 
 pub(crate) use console::{Anomaly, Console, follow_file};
 pub(crate) use crash::CrashPoint;
-pub(crate) use files::{if_there, relink};
+pub(crate) use files::{copy_sparse, if_there, relink};
 #[cfg(fuzzing)]
 pub(crate) use journal::check_journal;
 pub(crate) use journal::{Effect, Entry, HOST_LINKS, JOURNAL, Journal, host_prefix};

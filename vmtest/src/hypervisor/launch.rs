@@ -14,6 +14,9 @@ pub(crate) struct LaunchPlan {
     pub(crate) args: Vec<String>,
     /// Listening unix sockets that are made before the VMM starts and handed to it under these descriptors.
     pub(crate) sockets: Vec<ListeningSocket>,
+    /// Files that are opened before the VMM starts, to be read by it, and handed to it under these descriptors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) files: Vec<OpenFile>,
     /// What is asked of the VMM over its API, in this order, for its machine to run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) api: Vec<ApiCall>,
@@ -27,17 +30,20 @@ pub(crate) struct LaunchPlan {
     pub(crate) console_is_stdout: bool,
     /// The file that receives the VMM's own output.
     pub(crate) log: String,
+    /// Whether the machine goes on where it was saved, so that nothing is seen of a boot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) goes_on: bool,
     /// For a machine without a VMM, the root directory in which the program is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) root: Option<RootPlan>,
 }
 
-/// A call of a VMM's API over HTTP.
+/// A call of a VMM's API, over HTTP or as a command of QEMU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ApiCall {
-    /// `GET` or `PUT`.
+    /// `GET` or `PUT`, or QEMU's `execute`.
     pub(crate) method: String,
-    /// The path, from the root.
+    /// The path, from the root, or the command's name.
     pub(crate) path: String,
     /// What is sent, if anything is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,6 +72,15 @@ pub(crate) struct DirectoryPlan {
     pub(crate) at: String,
     /// Whether the machine cannot write to it.
     pub(crate) read_only: bool,
+}
+
+/// A file that is open before the VMM runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OpenFile {
+    /// Its path, from the node's folder.
+    pub(crate) path: String,
+    /// The descriptor under which the VMM finds it.
+    pub(crate) fd: i32,
 }
 
 /// A unix socket that listens before the VMM runs, so that connecting never has to wait for the file to appear.

@@ -19,9 +19,9 @@ use std::{
 use futures_util::future::BoxFuture;
 use vmtest_images::GuestConfig;
 
-pub(crate) use launch::{ApiCall, DirectoryPlan, LaunchPlan, ListeningSocket, RootPlan};
+pub(crate) use launch::{ApiCall, DirectoryPlan, LaunchPlan, ListeningSocket, OpenFile, RootPlan};
 pub(crate) use search::Search;
-use start::{connect_socket, start};
+use start::{connect_socket, listen, start};
 
 use crate::{
     error::{Error, Kind},
@@ -59,8 +59,8 @@ pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {
     fn port(&self) -> Port {
         Port::Tap
     }
-    /// What starting this node takes. Pure.
-    fn render(&self, node: &NodePlan) -> LaunchPlan;
+    /// What starting this node takes, from where it was saved if it shall go on there. Pure.
+    fn render(&self, node: &NodePlan, from: Option<&Saved>) -> LaunchPlan;
     /// Writes into the node's folder what its guest reads at its start, behind the initramfs of its image, and makes the
     /// scratch disk that it does not have yet. Blocks for milliseconds.
     ///
@@ -86,8 +86,13 @@ pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<(OwnedFd, ProcessId), Error>> {
         Box::pin(start(plan, site.dir, site.keeper))
     }
-    /// Reaches the API of a VMM that was launched there; resolves when it answers.
-    fn connect<'a>(&'a self, site: &'a Site<'a>, vmm: &'a ProcessId) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>>;
+    /// Reaches the API of a VMM that was launched there by this plan; resolves when it answers and its machine runs.
+    fn connect<'a>(
+        &'a self,
+        plan: &'a LaunchPlan,
+        site: &'a Site<'a>,
+        vmm: &'a ProcessId,
+    ) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>>;
 }
 
 /// Where a machine is started.
@@ -110,6 +115,15 @@ impl<'a> Site<'a> {
     }
 }
 
+/// Where a machine was saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Saved {
+    /// The directory of its files, in the node's folder.
+    pub(crate) dir: String,
+    /// Whether its memory is a file of its own there, which can be mapped.
+    pub(crate) mappable: bool,
+}
+
 /// What a machine is plugged into on the bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Port {
@@ -127,6 +141,11 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
     fn pause(&self) -> BoxFuture<'_, Result<(), Error>>;
     /// Lets its virtual CPUs run again.
     fn resume(&self) -> BoxFuture<'_, Result<(), Error>>;
+    /// Writes the memory and the devices of the machine, which is paused, to files of this directory of its folder, from
+    /// which it can go on later.
+    fn save<'a>(&'a self, _dir: &'a str) -> BoxFuture<'a, Result<Saved, Error>> {
+        Box::pin(async { Err(Error::new(Kind::Spec, "machines of this backend cannot be saved")) })
+    }
     /// Presses the power button, which the guest may ignore.
     fn power_button(&self) -> BoxFuture<'_, Result<(), Error>>;
     /// Ends the VMM without asking the guest.
@@ -139,8 +158,8 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
 pub(crate) fn potential(name: &str) -> &'static [Capability] {
     match name {
         FAKE => &[Capability::Faults],
-        CLOUD_HYPERVISOR => &[Capability::OwnKernel, Capability::Nested, Capability::Vsock],
-        QEMU => &[Capability::OwnKernel, Capability::Nested],
+        CLOUD_HYPERVISOR => &[Capability::OwnKernel, Capability::Nested, Capability::Vsock, Capability::Snapshot],
+        QEMU => &[Capability::OwnKernel, Capability::Nested, Capability::Snapshot],
         _ => &[],
     }
 }

@@ -26,13 +26,14 @@ pub(crate) async fn start(plan: &LaunchPlan, dir: &Path, keeper: &Keeper) -> Res
         if_there(fs::remove_file(dir.join(socket))).map_err(failed)?;
     }
     let sockets = plan.sockets.iter().map(|socket| Ok((listen(dir, &socket.path)?.into(), socket.fd)));
+    let files = plan.files.iter().map(|file| Ok((File::open(dir.join(&file.path))?.into(), file.fd)));
     let request = SpawnRequest {
         program: plan.program.clone(),
         args: plan.args.clone(),
         dir: dir.to_owned(),
         stdout: plan.console_is_stdout.then_some(console),
         log,
-        fds: sockets.collect::<io::Result<_>>().map_err(failed)?,
+        fds: sockets.chain(files).collect::<io::Result<_>>().map_err(failed)?,
     };
     keeper.spawn(move || spawn_program(request)).await.map_err(failed)
 }
@@ -52,10 +53,13 @@ pub(crate) async fn connect_socket(dir: &Path, name: &str) -> io::Result<UnixStr
     UnixStream::connect(short_path(&dir, name)).await
 }
 
-fn listen(dir: &Path, name: &str) -> io::Result<UnixListener> {
+/// Listens on a socket in the node's folder, in place of one that a VMM has left behind.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn listen(dir: &Path, name: &str) -> io::Result<UnixListener> {
     let dir = File::open(dir)?;
     let path = short_path(&dir, name);
-    // A VMM that was here before has left its own behind.
     if_there(fs::remove_file(&path))?;
     UnixListener::bind(path)
 }

@@ -174,7 +174,7 @@ fn plan_nodes(
     let planned = nodes.map(|((index, node), addresses)| {
         let rate = plan_rate(node, &spec.defaults, problems);
         let interfaces = addresses.map(|addresses| plan_interfaces(index, addresses, rate));
-        plan_node(index, node, interfaces, &spec.defaults, facts, problems)
+        plan_node(index, node, interfaces, spec, facts, problems)
     });
     planned.flatten().collect()
 }
@@ -210,11 +210,11 @@ fn plan_node(
     index: usize,
     node: &NodeSpec,
     interfaces: Option<Vec<InterfacePlan>>,
-    defaults: &NodeSettings,
+    spec: &ClusterSpec,
     facts: &Facts,
     problems: &mut Problems,
 ) -> Option<(NodePlan, String)> {
-    let own = &node.settings;
+    let (own, defaults) = (&node.settings, &spec.defaults);
     let cpus = own.cpus.or(defaults.cpus).unwrap_or(1);
     if cpus == 0 {
         problems.spec(format!("node `{}`: `cpus` must be at least 1", node.name));
@@ -287,6 +287,7 @@ fn plan_node(
         index,
         interfaces,
         nested,
+        snapshots: spec.requires.contains(&Capability::Snapshot),
         cpus,
         memory: memory >> 20 << 20,
         kernel: image.kernel.display().to_string(),

@@ -19,6 +19,9 @@ pub struct NodePlan {
     /// Whether it runs machines itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub nested: bool,
+    /// Whether it can be saved while it runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub snapshots: bool,
     /// Memory in bytes, a multiple of 1 MiB.
     pub memory: u64,
     /// The kernel, absolute.

@@ -40,6 +40,8 @@ table! {
     Nested = "nested",
     /// A machine has a vsock, by which its host reaches it without a network.
     Vsock = "vsock",
+    /// A machine can be saved while it runs, and go back to that: [`Node::snapshot`](crate::Node::snapshot).
+    Snapshot = "snapshot",
 }
 
 impl fmt::Display for Capability {

@@ -7,6 +7,7 @@ mod ports;
 mod power;
 mod process;
 mod sh;
+mod snapshot;
 mod waits;
 
 pub use console::ConsoleLines;
@@ -14,4 +15,5 @@ pub use handle::Node;
 pub use ports::Forward;
 pub use process::{Exit, Lines, Process, Spawn};
 pub use sh::{Running, Sh};
+pub use snapshot::Snapshot;
 pub use waits::{Condition, Wait};

@@ -61,7 +61,7 @@ impl Node {
     /// # Errors
     /// [`Kind::Spec`] for a machine that is on, else why it does not come up.
     pub async fn start(&self) -> Result<(), Error> {
-        self.change(Action::Start, true, |run, member| async move { boot_in_time(&run, &member).await }).await
+        self.change(Action::Start, true, |run, member| async move { boot_in_time(&run, &member, None).await }).await
     }
 
     /// Reboots the machine and returns when it answers again. The VMM ends and is started again: the boot id differs,
@@ -109,14 +109,14 @@ impl Node {
     }
 
     /// Does this if the table allows it; in turn with other changes, or at once.
-    pub(in crate::cluster) fn change<F>(
+    pub(in crate::cluster) fn change<T: Send + 'static, F>(
         &self,
         action: Action,
         in_turn: bool,
         work: impl FnOnce(Arc<Run>, Arc<Member>) -> F + Send + 'static,
-    ) -> Running<()>
+    ) -> Running<T>
     where
-        F: Future<Output = Result<(), Error>> + Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let (run, member) = (self.run.clone(), self.member.clone());
         Running::on(self, async move {
@@ -135,7 +135,7 @@ impl Node {
     }
 }
 
-fn api(member: &Member) -> Result<Arc<dyn crate::hypervisor::Machine>, Error> {
+pub(super) fn api(member: &Member) -> Result<Arc<dyn crate::hypervisor::Machine>, Error> {
     member.machine().ok_or_else(|| Error::new(Kind::Host, "the VMM's API does not answer yet"))
 }
 
@@ -185,7 +185,7 @@ async fn shut_down(run: &Run, member: &Member) -> Result<(), Error> {
     kill(member).await
 }
 
-async fn kill(member: &Member) -> Result<(), Error> {
+pub(super) async fn kill(member: &Member) -> Result<(), Error> {
     let boot = member.boot();
     let failed = |e: std::io::Error| Error::new(Kind::Host, "cannot kill the VMM").caused_by(e);
     if let Some(process) = member.process() {

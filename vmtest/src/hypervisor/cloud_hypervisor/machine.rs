@@ -10,12 +10,14 @@ use super::{
     api::{Api, VmState, put},
     events::{EVENTS, end_at_reset, has_reset},
     probe,
-    render::render,
+    render::{render, url},
 };
 use crate::{
     error::{Error, Kind},
     host::{Ended, Process, ProcessId},
-    hypervisor::{CLOUD_HYPERVISOR, Hypervisor, LaunchPlan, Machine, Search, Site, able, kvm::why_not_nested},
+    hypervisor::{
+        ApiCall, CLOUD_HYPERVISOR, Hypervisor, LaunchPlan, Machine, Saved, Search, Site, able, kvm::why_not_nested,
+    },
     plan::{Capabilities, NodePlan},
     spec::Capability,
 };
@@ -58,15 +60,20 @@ impl Hypervisor for CloudHypervisor {
         why_not_nested().map(|why| (Capability::Nested, why)).into_iter().collect()
     }
 
-    fn render(&self, node: &NodePlan) -> LaunchPlan {
-        render(node, &self.facts)
+    fn render(&self, node: &NodePlan, from: Option<&Saved>) -> LaunchPlan {
+        render(node, from, &self.facts)
     }
 
-    fn connect<'a>(&'a self, site: &'a Site<'a>, vmm: &'a ProcessId) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>> {
+    fn connect<'a>(
+        &'a self,
+        plan: &'a LaunchPlan,
+        site: &'a Site<'a>,
+        vmm: &'a ProcessId,
+    ) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>> {
         Box::pin(async move {
             let api = Api::new(site.dir.to_owned());
-            for call in self.render(site.node).api {
-                api.call(&call).await?;
+            for call in &plan.api {
+                api.call(call).await?;
             }
             // The file is there: the VMM makes it before it answers.
             let events = site.dir.join(EVENTS);
@@ -110,6 +117,14 @@ impl Machine for Connected {
 
     fn resume(&self) -> BoxFuture<'_, Result<(), Error>> {
         self.told("vm.resume")
+    }
+
+    fn save<'a>(&'a self, dir: &'a str) -> BoxFuture<'a, Result<Saved, Error>> {
+        Box::pin(async move {
+            let to = serde_json::json!({ "destination_url": url(dir) });
+            self.api.call(&ApiCall { body: Some(to), ..put("vm.snapshot") }).await?;
+            Ok(Saved { dir: dir.to_owned(), mappable: true })
+        })
     }
 
     fn power_button(&self) -> BoxFuture<'_, Result<(), Error>> {

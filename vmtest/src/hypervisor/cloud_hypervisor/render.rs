@@ -10,8 +10,8 @@ use super::{
     events::EVENTS,
 };
 use crate::{
-    hypervisor::{ApiCall, CONSOLE, LaunchPlan, ListeningSocket},
-    plan::NodePlan,
+    hypervisor::{ApiCall, CONSOLE, LaunchPlan, ListeningSocket, Saved},
+    plan::{NodePlan, SCRATCH},
 };
 
 /// The first descriptor after stdin, stdout and stderr.
@@ -21,22 +21,38 @@ const VSOCK: &str = "./vsock.sock";
 /// The lowest context id that a guest may have.
 const FIRST_CID: u64 = 3;
 
-/// What starting this node with cloud-hypervisor takes.
-pub(super) fn render(node: &NodePlan, facts: &ChvFacts) -> LaunchPlan {
-    let (api, events) = (format!("fd={API_FD}"), format!("path={EVENTS}"));
-    let args = ["--api-socket", &api, "--event-monitor", &events, "--seccomp", "true"];
-    let config = serde_json::to_value(config(node, facts)).expect("a configuration is plain data");
+/// What starting this node with cloud-hypervisor takes, from where it was saved if it shall go on there.
+pub(super) fn render(node: &NodePlan, from: Option<&Saved>, facts: &ChvFacts) -> LaunchPlan {
+    let (socket, events) = (format!("fd={API_FD}"), format!("path={EVENTS}"));
+    let args = ["--api-socket", &socket, "--event-monitor", &events, "--seccomp", "true"];
+    let api = match from {
+        None => {
+            let config = serde_json::to_value(config(node, facts)).expect("a configuration is plain data");
+            vec![ApiCall { body: Some(config), ..put("vm.create") }, put("vm.boot")]
+        }
+        Some(saved) => {
+            let source = serde_json::json!({ "source_url": url(&saved.dir) });
+            vec![ApiCall { body: Some(source), ..put("vm.restore") }, put("vm.resume")]
+        }
+    };
     LaunchPlan {
         program: facts.program.to_string_lossy().into_owned(),
         args: args.map(str::to_owned).into(),
         sockets: vec![ListeningSocket { path: API_SOCKET.into(), fd: API_FD }],
-        api: vec![ApiCall { body: Some(config), ..put("vm.create") }, put("vm.boot")],
+        files: vec![],
+        api,
         own_sockets: vec![VSOCK.into()],
         console: CONSOLE.into(),
         console_is_stdout: true,
         log: "vmm.log".into(),
+        goes_on: from.is_some(),
         root: None,
     }
+}
+
+/// A directory of the node's folder as the VMM takes it.
+pub(super) fn url(dir: &str) -> String {
+    format!("file://{dir}")
 }
 
 fn config(node: &NodePlan, facts: &ChvFacts) -> VmConfig {
@@ -79,7 +95,9 @@ fn config(node: &NodePlan, facts: &ChvFacts) -> VmConfig {
         landlock_enable: facts.landlock,
         // The node's folder, in which the VMM makes its socket: until v47 it allows itself the socket alone.
         landlock_rules: if facts.landlock {
-            vec![LandlockRule { path: ".".into(), access: "rw".into() }]
+            // What is saved is elsewhere, beside the scratch disk.
+            let dirs = [Some("."), node.snapshots.then_some(SCRATCH)].into_iter().flatten();
+            dirs.map(|dir| LandlockRule { path: dir.into(), access: "rw".into() }).collect()
         } else {
             vec![]
         },
@@ -115,6 +133,7 @@ mod tests {
             cmdline: "console=ttyS0 panic=-1".into(),
             fake: None,
             nested: false,
+            snapshots: false,
             scratch: Some(1 << 30),
             disks: vec![disk("/cache/a.ext4", true), disk("scratch/disk.ext4", false)],
         }
@@ -126,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_node_becomes_arguments_and_calls() {
-        let plan = render(&node(), &facts(true, true));
+        let plan = render(&node(), None, &facts(true, true));
         expect![[r#"
             {
               "program": "/usr/bin/cloud-hypervisor",
@@ -225,7 +244,7 @@ mod tests {
 
     #[test]
     fn an_older_vmm_on_an_older_kernel_is_told_other_things() {
-        let plan = render(&node(), &facts(false, false));
+        let plan = render(&node(), None, &facts(false, false));
         let config = plan.api[0].body.as_ref().unwrap();
         assert_eq!(config["landlock_enable"], false);
         assert_eq!(config.get("landlock_rules"), None);

@@ -30,7 +30,7 @@ use self::{
     machine::{Body, FakeMachine},
     owner::Owner,
 };
-use super::{FAKE, Hypervisor, LaunchPlan, Machine, Port, Site, able};
+use super::{FAKE, Hypervisor, LaunchPlan, Machine, Port, Saved, Site, able};
 use crate::{
     error::{Error, Kind},
     host::{ProcessId, if_there, random, relink},
@@ -104,7 +104,7 @@ impl Hypervisor for FakeHypervisor {
         Port::Veth
     }
 
-    fn render(&self, node: &NodePlan) -> LaunchPlan {
+    fn render(&self, node: &NodePlan, _: Option<&Saved>) -> LaunchPlan {
         render::render(node)
     }
 
@@ -132,7 +132,12 @@ impl Hypervisor for FakeHypervisor {
         })
     }
 
-    fn connect<'a>(&'a self, site: &'a Site<'a>, vmm: &'a ProcessId) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>> {
+    fn connect<'a>(
+        &'a self,
+        _: &'a LaunchPlan,
+        site: &'a Site<'a>,
+        vmm: &'a ProcessId,
+    ) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>> {
         Box::pin(async move {
             let Fake { faults, replies } = site.node.fake.clone().unwrap_or_default();
             injected(&faults, Call::Connect).await?;

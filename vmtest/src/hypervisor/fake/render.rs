@@ -30,11 +30,13 @@ pub(super) fn render(node: &NodePlan) -> LaunchPlan {
         program: "/bin/sh".into(),
         args: [INIT_AT.to_owned()].into_iter().chain(faults).collect(),
         sockets: vec![],
+        files: vec![],
         api: vec![],
         own_sockets: vec![],
         console: CONSOLE.into(),
         console_is_stdout: false,
         log: "vmm.log".into(),
+        goes_on: false,
         root: (!node.fake.as_ref().is_some_and(Fake::is_scripted)).then(|| RootPlan {
             hostname: node.name.clone(),
             layers: vec![SEED.into(), TREE.into()],

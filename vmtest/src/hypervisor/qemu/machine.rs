@@ -1,18 +1,22 @@
 //! QEMU as a [`Hypervisor`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 
 use super::{
     Accelerator, QemuFacts, probe,
     qmp::{Cont, Qmp, QueryStatus, Quit, Stop, SystemPowerdown},
     render::{QMP_SOCKET, render},
+    saving::save,
 };
 use crate::{
     error::{Error, Kind},
     host::{Ended, ProcessId},
-    hypervisor::{Hypervisor, LaunchPlan, Machine, QEMU, Search, Site, able, connect_socket, kvm::why_not_nested},
+    hypervisor::{
+        ApiCall, Hypervisor, LaunchPlan, Machine, QEMU, Saved, Search, Site, able, connect_socket, kvm::why_not_nested,
+    },
     plan::{Capabilities, NodePlan},
     spec::Capability,
 };
@@ -71,42 +75,75 @@ impl Hypervisor for Qemu {
         }
     }
 
-    fn render(&self, node: &NodePlan) -> LaunchPlan {
-        render(node, &self.facts.program.to_string_lossy(), self.accelerator)
+    fn render(&self, node: &NodePlan, from: Option<&Saved>) -> LaunchPlan {
+        render(node, from, &self.facts.program.to_string_lossy(), self.accelerator)
     }
 
-    fn connect<'a>(&'a self, site: &'a Site<'a>, _: &'a ProcessId) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>> {
+    fn connect<'a>(
+        &'a self,
+        plan: &'a LaunchPlan,
+        site: &'a Site<'a>,
+        vmm: &'a ProcessId,
+    ) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>> {
         Box::pin(async move {
             let stream = connect_socket(site.dir, QMP_SOCKET)
                 .await
                 .map_err(|e| Error::new(Kind::Host, "cannot reach QEMU's control socket").caused_by(e))?;
-            Ok(Arc::new(Qmp::connect(stream).await?) as Arc<dyn Machine>)
+            let qmp = Qmp::connect(stream).await?;
+            if plan.goes_on {
+                let_in(&qmp, &plan.api).await?;
+            }
+            Ok(Arc::new(Connected { qmp, folder: site.dir.to_owned(), vmm: vmm.clone() }) as Arc<dyn Machine>)
         })
     }
 }
 
-impl Machine for Qmp {
+/// Lets a machine go on that was saved.
+async fn let_in(qmp: &Qmp, calls: &[ApiCall]) -> Result<(), Error> {
+    // From before the calls: what is said meanwhile counts.
+    let arrival = qmp.arrival();
+    for ApiCall { path, body, .. } in calls {
+        qmp.call(path, body.as_ref().unwrap_or(&Value::Null)).await?;
+    }
+    arrival.await?;
+    qmp.execute(Cont {}).await.map(drop)
+}
+
+/// A QEMU that runs its machine.
+#[derive(Debug)]
+struct Connected {
+    qmp: Qmp,
+    /// The node's folder.
+    folder: PathBuf,
+    vmm: ProcessId,
+}
+
+impl Machine for Connected {
     fn running(&self) -> BoxFuture<'_, Result<bool, Error>> {
-        Box::pin(async { Ok(self.execute(QueryStatus {}).await?.running) })
+        Box::pin(async { Ok(self.qmp.execute(QueryStatus {}).await?.running) })
     }
 
     fn pause(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async { self.execute(Stop {}).await.map(drop) })
+        Box::pin(async { self.qmp.execute(Stop {}).await.map(drop) })
     }
 
     fn resume(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async { self.execute(Cont {}).await.map(drop) })
+        Box::pin(async { self.qmp.execute(Cont {}).await.map(drop) })
+    }
+
+    fn save<'a>(&'a self, dir: &'a str) -> BoxFuture<'a, Result<Saved, Error>> {
+        Box::pin(save(&self.qmp, &self.vmm, &self.folder, dir))
     }
 
     fn power_button(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async { self.execute(SystemPowerdown {}).await.map(drop) })
+        Box::pin(async { self.qmp.execute(SystemPowerdown {}).await.map(drop) })
     }
 
     fn quit(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async { self.execute(Quit {}).await.map(drop) })
+        Box::pin(async { self.qmp.execute(Quit {}).await.map(drop) })
     }
 
     fn ended(&self, _: Ended) -> BoxFuture<'_, bool> {
-        Box::pin(async { self.last_words().await.is_some_and(|shutdown| shutdown.reason == GUEST_RESET) })
+        Box::pin(async { self.qmp.last_words().await.is_some_and(|shutdown| shutdown.reason == GUEST_RESET) })
     }
 }

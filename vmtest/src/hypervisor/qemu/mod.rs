@@ -4,6 +4,7 @@ mod machine;
 mod probe;
 mod qmp;
 mod render;
+mod saving;
 
 pub(super) use machine::Qemu;
 use probe::{QemuFacts, probe};

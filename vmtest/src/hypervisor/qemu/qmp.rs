@@ -22,6 +22,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::saving::Ability;
 use crate::error::{Error, Kind};
 
 /// A command of the protocol.
@@ -35,6 +36,74 @@ pub(super) trait Command: Serialize {
 /// Asks whether the virtual CPUs run.
 #[derive(Debug, Serialize)]
 pub(super) struct QueryStatus {}
+
+/// Sets what migrations do.
+#[derive(Debug, Serialize)]
+pub(super) struct SetCapabilities {
+    pub(super) capabilities: [Ability; 2],
+}
+
+impl Command for SetCapabilities {
+    const NAME: &'static str = "migrate-set-capabilities";
+    type Reply = Value;
+}
+
+/// Sets how migrations are done.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct SetParameters {
+    /// In bytes a second.
+    pub(super) max_bandwidth: u64,
+}
+
+impl Command for SetParameters {
+    const NAME: &'static str = "migrate-set-parameters";
+    type Reply = Value;
+}
+
+/// Begins to send the machine somewhere.
+#[derive(Debug, Serialize)]
+pub(super) struct Migrate {
+    pub(super) uri: String,
+}
+
+impl Command for Migrate {
+    const NAME: &'static str = "migrate";
+    type Reply = Value;
+}
+
+/// Asks how a migration goes.
+#[derive(Debug, Serialize)]
+struct QueryMigrate {}
+
+/// The answer to [`QueryMigrate`].
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct MigrationInfo {
+    error_desc: Option<String>,
+}
+
+impl Command for QueryMigrate {
+    const NAME: &'static str = "query-migrate";
+    type Reply = MigrationInfo;
+}
+
+/// How far a migration is, as QEMU's event `MIGRATION` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Migration {
+    Completed,
+    Failed,
+    Cancelled,
+    /// It goes on.
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Debug, Deserialize)]
+struct MigrationEvent {
+    status: Migration,
+}
 
 /// The answer to [`QueryStatus`].
 #[derive(Debug, Deserialize)]
@@ -103,6 +172,15 @@ struct Refusal {
     desc: String,
 }
 
+/// What QEMU has said without being asked.
+#[derive(Debug, Clone)]
+struct Said {
+    /// Why it ends, once it has said so.
+    shutdown: Arc<Mutex<Option<Shutdown>>>,
+    /// How far the latest migration is.
+    migration: watch::Sender<Migration>,
+}
+
 type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Response>>>>>;
 
 /// QEMU's last words come with the end of its connection, a moment before or after the process is seen to end.
@@ -115,8 +193,7 @@ pub(super) struct Qmp {
     /// Who waits for which answer; `None` once QEMU has closed the connection.
     waiting: Waiting,
     next: AtomicU64,
-    /// Why QEMU ends, once it has said so.
-    shutdown: Arc<Mutex<Option<Shutdown>>>,
+    said: Said,
     /// Closed when the connection is.
     closed: watch::Receiver<()>,
     reader: AbortHandle,
@@ -135,10 +212,11 @@ impl Qmp {
             return Err(Error::new(Kind::Host, format!("this is no QMP greeting: {greeting}")));
         }
         let waiting = Waiting::new(Mutex::new(Some(HashMap::new())));
-        let (shutdown, (open, closed)) = (Arc::default(), watch::channel(()));
-        let reader = tokio::spawn(read(lines, waiting.clone(), Arc::clone(&shutdown), open)).abort_handle();
+        let said = Said { shutdown: Arc::default(), migration: watch::Sender::new(Migration::Other) };
+        let (open, closed) = watch::channel(());
+        let reader = tokio::spawn(read(lines, waiting.clone(), said.clone(), open)).abort_handle();
         let next = AtomicU64::new(1);
-        let qmp = Self { writer: AsyncMutex::new(writer), waiting, next, shutdown, closed, reader };
+        let qmp = Self { writer: AsyncMutex::new(writer), waiting, next, said, closed, reader };
         qmp.execute(Capabilities {}).await?;
         Ok(qmp)
     }
@@ -148,17 +226,70 @@ impl Qmp {
     /// # Errors
     /// [`Kind::Host`] with what QEMU said, or when it closed the connection.
     pub(super) async fn execute<C: Command>(&self, command: C) -> Result<C::Reply, Error> {
-        let refused = |why: String| Error::new(Kind::Host, format!("QEMU refused `{}`: {why}", C::NAME));
+        let arguments = serde_json::to_value(command).expect("commands are plain data");
+        let value = self.call(C::NAME, &arguments).await?;
+        serde_json::from_value(value).map_err(|e| refused(C::NAME, &e.to_string()))
+    }
+
+    /// Executes the command of this name. Cancel-safe: a dropped future's answer is thrown away.
+    ///
+    /// # Errors
+    /// [`Kind::Host`] with what QEMU said, or when it closed the connection.
+    pub(super) async fn call(&self, name: &str, arguments: &Value) -> Result<Value, Error> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let request = json!({ "execute": C::NAME, "arguments": command, "id": id }).to_string() + "\n";
+        let request = json!({ "execute": name, "arguments": arguments, "id": id }).to_string() + "\n";
         let (answer, response) = oneshot::channel();
         lock(&self.waiting).as_mut().ok_or_else(closed)?.insert(id, answer);
         self.writer.lock().await.write_all(request.as_bytes()).await.map_err(|e| closed().caused_by(e))?;
         let response = response.await.map_err(|_| closed())?;
         if let Some(Refusal { class, desc }) = response.error {
-            return Err(refused(format!("{desc} ({class})")));
+            return Err(refused(name, &format!("{desc} ({class})")));
         }
-        serde_json::from_value(response.value.unwrap_or_default()).map_err(|e| refused(e.to_string()))
+        Ok(response.value.unwrap_or_default())
+    }
+
+    /// Sends the machine somewhere; resolves when it is there.
+    ///
+    /// # Errors
+    /// Those of [`execute`](Self::execute), and why it did not get there.
+    pub(super) async fn migrate(&self, to: Migrate) -> Result<(), Error> {
+        let mut migration = self.said.migration.subscribe();
+        migration.mark_unchanged();
+        self.execute(to).await?;
+        match self.outcome(&mut migration).await? {
+            Migration::Completed => Ok(()),
+            _ => {
+                let why = self.execute(QueryMigrate {}).await?.error_desc.unwrap_or_default();
+                Err(Error::new(Kind::Host, format!("QEMU has not saved the machine: {why}")))
+            }
+        }
+    }
+
+    /// Resolves when a machine that is sent here from now on is here. QEMU ends where it cannot be let in.
+    ///
+    /// # Errors
+    /// [`Kind::Host`] when QEMU has ended.
+    pub(super) fn arrival(&self) -> impl Future<Output = Result<(), Error>> {
+        let mut migration = self.said.migration.subscribe();
+        async move { self.outcome(&mut migration).await.map(drop) }
+    }
+
+    async fn outcome(&self, migration: &mut watch::Receiver<Migration>) -> Result<Migration, Error> {
+        let mut closed_now = self.closed.clone();
+        let over = async {
+            // The first look is at what was said after the command.
+            while migration.changed().await.is_ok() {
+                let now = *migration.borrow_and_update();
+                if now != Migration::Other {
+                    return now;
+                }
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            over = over => Ok(over),
+            _ = closed_now.changed() => Err(closed()),
+        }
     }
 }
 
@@ -168,7 +299,7 @@ impl Qmp {
         let mut closed = self.closed.clone();
         // Nothing is ever sent; what is waited for is that the sender goes.
         drop(timeout(LAST_WORDS_WITHIN, closed.changed()).await);
-        self.shutdown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.said.shutdown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -178,20 +309,12 @@ impl Drop for Qmp {
     }
 }
 
-async fn read(
-    mut lines: Lines<BufReader<OwnedReadHalf>>,
-    waiting: Waiting,
-    shutdown: Arc<Mutex<Option<Shutdown>>>,
-    _open: watch::Sender<()>,
-) {
+async fn read(mut lines: Lines<BufReader<OwnedReadHalf>>, waiting: Waiting, said: Said, _open: watch::Sender<()>) {
     while let Ok(Some(line)) = lines.next_line().await {
         match serde_json::from_str::<Response>(&line) {
             Ok(Response { id: None, .. }) => {
                 tracing::debug!("QEMU: {line}");
-                let said = shutdown_of(&line);
-                if said.is_some() {
-                    *shutdown.lock().unwrap_or_else(PoisonError::into_inner) = said;
-                }
+                said.take(&line);
             }
             Ok(response) => {
                 let asked = response.id.and_then(|id| lock(&waiting).as_mut()?.remove(&id));
@@ -205,9 +328,26 @@ async fn read(
     lock(&waiting).take();
 }
 
-fn shutdown_of(line: &str) -> Option<Shutdown> {
-    let event: Event = serde_json::from_str(line).ok()?;
-    if event.event == "SHUTDOWN" { serde_json::from_value(event.data).ok() } else { None }
+impl Said {
+    fn take(&self, line: &str) {
+        let Ok(Event { event, data }) = serde_json::from_str(line) else { return };
+        match event.as_str() {
+            "SHUTDOWN" => {
+                let shutdown = serde_json::from_value(data).ok();
+                *self.shutdown.lock().unwrap_or_else(PoisonError::into_inner) = shutdown;
+            }
+            "MIGRATION" => {
+                if let Ok(MigrationEvent { status }) = serde_json::from_value(data) {
+                    self.migration.send_replace(status);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn refused(name: &str, why: &str) -> Error {
+    Error::new(Kind::Host, format!("QEMU refused `{name}`: {why}"))
 }
 
 fn closed() -> Error {

@@ -1,8 +1,13 @@
 //! From a node's plan to QEMU's arguments. Pure.
 
-use super::Accelerator;
+use serde_json::{Value, json};
+
+use super::{
+    Accelerator,
+    saving::{MEMORY, STATE, capabilities},
+};
 use crate::{
-    hypervisor::{CONSOLE, LaunchPlan, ListeningSocket},
+    hypervisor::{ApiCall, CONSOLE, LaunchPlan, ListeningSocket, OpenFile, Saved},
     plan::{DiskPlan, InterfacePlan, NodePlan},
 };
 
@@ -10,11 +15,13 @@ use crate::{
 pub(super) const QMP_SOCKET: &str = "qmp.sock";
 /// The first descriptor after stdin, stdout and stderr.
 const QMP_FD: i32 = 3;
+/// The next one, of what was saved.
+const STATE_FD: i32 = 4;
 
-/// What starting this node with QEMU takes.
+/// What starting this node with QEMU takes, from where it was saved if it shall go on there.
 ///
 /// `-no-reboot` turns every guest reset, a panic's included, into an exit; whoever launched it decides what follows.
-pub(super) fn render(node: &NodePlan, program: &str, accelerator: Accelerator) -> LaunchPlan {
+pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accelerator: Accelerator) -> LaunchPlan {
     let (accel, cpu) = match accelerator {
         Accelerator::Kvm => ("kvm", "host"),
         // With a thread for each virtual CPU, guests of the guest die of triple faults at random points of their boot.
@@ -25,8 +32,16 @@ pub(super) fn render(node: &NodePlan, program: &str, accelerator: Accelerator) -
     args.flag("-nodefaults").flag("-no-user-config").flag("-no-reboot");
     args.pair("-name", escape(&node.name));
     args.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
-    args.pair("-display", "none").pair("-machine", "q35").pair("-accel", accel).pair("-cpu", cpu);
+    let memory = memory(node, from);
+    let machine = if memory.is_some() { "q35,memory-backend=memory" } else { "q35" };
+    args.pair("-display", "none").pair("-machine", machine).pair("-accel", accel).pair("-cpu", cpu);
     args.pair("-smp", node.cpus.to_string()).pair("-m", format!("{}M", node.memory >> 20));
+    if let Some(memory) = &memory {
+        args.pair("-object", memory);
+    }
+    if from.is_some() {
+        args.pair("-incoming", "defer");
+    }
     args.pair("-kernel", &node.kernel).pair("-initrd", &node.initramfs).pair("-append", &node.cmdline);
     args.pair("-chardev", format!("file,id=console,path={CONSOLE},append=on")).pair("-serial", "chardev:console");
     args.pair("-chardev", format!("socket,id=qmp,fd={QMP_FD},server=on,wait=off"));
@@ -44,13 +59,41 @@ pub(super) fn render(node: &NodePlan, program: &str, accelerator: Accelerator) -
         program: program.to_owned(),
         args: args.0,
         sockets: vec![ListeningSocket { path: QMP_SOCKET.into(), fd: QMP_FD }],
-        api: vec![],
+        files: from
+            .map(|saved| OpenFile { path: format!("{}/{STATE}", saved.dir), fd: STATE_FD })
+            .into_iter()
+            .collect(),
+        api: from.map(incoming).unwrap_or_default(),
         own_sockets: vec![],
         console: CONSOLE.into(),
         console_is_stdout: false,
         log: "vmm.log".into(),
+        goes_on: from.is_some(),
         root: None,
     }
+}
+
+/// Where the guest's memory is. Of a machine that can be saved, it is shared with whoever opens it, which costs huge pages;
+/// of one that was saved so, the file that was made then, of which what the guest writes is its own.
+fn memory(node: &NodePlan, from: Option<&Saved>) -> Option<String> {
+    let size = node.memory >> 20;
+    match from {
+        Some(saved) if saved.mappable => {
+            let path = escape(&format!("{}/{MEMORY}", saved.dir));
+            Some(format!("memory-backend-file,id=memory,size={size}M,mem-path={path},share=off"))
+        }
+        _ => node.snapshots.then(|| format!("memory-backend-memfd,id=memory,size={size}M,share=on")),
+    }
+}
+
+/// What lets a machine in that was saved.
+fn incoming(saved: &Saved) -> Vec<ApiCall> {
+    let call =
+        |name: &str, arguments: Value| ApiCall { method: "execute".into(), path: name.into(), body: Some(arguments) };
+    vec![
+        call("migrate-set-capabilities", json!({ "capabilities": capabilities(saved.mappable) })),
+        call("migrate-incoming", json!({ "uri": format!("fd:{STATE_FD}") })),
+    ]
 }
 
 fn blockdev(index: usize, disk: &DiskPlan) -> String {
@@ -104,6 +147,7 @@ mod tests {
             index: 0,
             interfaces: vec![interface(1, "tap0"), interface(2, "tap0-1")],
             nested: false,
+            snapshots: false,
             cpus: 2,
             memory: 256 << 20,
             kernel: "/cache/vmlinuz".into(),
@@ -113,7 +157,7 @@ mod tests {
             scratch: None,
             disks: vec![DiskPlan { path: "/a,b.ext4".into(), label: "l".into(), at: "/srv".into(), read_only: true }],
         };
-        let plan = render(&node, "/usr/bin/qemu-system-x86_64", Accelerator::Tcg);
+        let plan = render(&node, None, "/usr/bin/qemu-system-x86_64", Accelerator::Tcg);
         let lines = plan.args.join("\n").replace("\n-", "\n~-").replace('\n', " ").replace(" ~", "\n");
         expect![[r#"
             -nodefaults
