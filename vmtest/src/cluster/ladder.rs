@@ -3,13 +3,14 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    time::Duration,
+    pin::pin,
+    time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     net::TcpStream,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 use super::{member::Member, run::Run};
@@ -24,10 +25,15 @@ use crate::{
 
 /// A fresh connect this often: the kernel would repeat a lost SYN only after a second.
 const KNOCK_EVERY: Duration = Duration::from_millis(20);
+/// A machine that takes long to boot is slow to answer too, and each knock takes time of it: fifty in a second kept one in the
+/// lab from ever accepting one. So they come less often the longer it takes, which costs a hundredth of the boot.
+const KNOCKS_IN_A_BOOT: u32 = 100;
 /// A SYN that went nowhere is given up; by then fifty others are under way.
 const KNOCK_GIVES_UP: Duration = Duration::from_secs(1);
 /// An SSH server that accepted and then said nothing is asked again; under emulation the banner takes 50 ms.
 const BANNER_WITHIN: Duration = Duration::from_secs(2);
+/// Where the boot has taken long, a server has this part of that time, for the same reason.
+const BANNER_WITHIN_PART: u32 = 4;
 
 /// Climbs all rungs that are left for this machine. Cancel-safe.
 ///
@@ -43,6 +49,7 @@ async fn rungs(run: &Run, member: &Member, plan: &LaunchPlan) -> Result<(), Erro
         member.reached(rung, after);
         run.emit(&Event::Reached { node: member.plan.name.clone(), rung, after });
     };
+    let began = Instant::now();
     reached(Rung::VmmAlive);
     let vmm = member.process_id().ok_or_else(|| Error::new(Kind::Host, "the machine has no VMM"))?;
     let machine = run.hypervisor.connect(plan, &run.site(member)?, &vmm).await?;
@@ -55,9 +62,10 @@ async fn rungs(run: &Run, member: &Member, plan: &LaunchPlan) -> Result<(), Erro
         member.console.spoke().await;
     }
     reached(Rung::KernelSpeaks);
-    network_answers(SocketAddr::new(IpAddr::V4(member.plan.first_interface().ip), SSH_PORT)).await;
+    network_answers(SocketAddr::new(IpAddr::V4(member.plan.first_interface().ip), SSH_PORT), began).await;
     reached(Rung::NetworkAnswers);
-    while !timeout(BANNER_WITHIN, member.ssh.banner()).await.is_ok_and(|banner| banner.is_ok()) {
+    let banner_within = || BANNER_WITHIN.max(began.elapsed() / BANNER_WITHIN_PART);
+    while member.ssh.banner(banner_within()).await.is_err() {
         // A refused connect says nothing about when the server will listen, so there is no event to wait for.
         sleep(KNOCK_EVERY).await;
     }
@@ -85,17 +93,21 @@ pub(super) async fn succeeds(member: &Member, script: &str, otherwise: &str) -> 
 }
 
 /// Resolves when the address accepts or refuses a connect: either proves that packets go there and back.
-async fn network_answers(address: SocketAddr) {
+async fn network_answers(address: SocketAddr, booting_since: Instant) {
     let mut knocks = FuturesUnordered::new();
-    let mut tick = interval(KNOCK_EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = tick.tick() => knocks.push(timeout(KNOCK_GIVES_UP, TcpStream::connect(address))),
-            Some(Ok(answer)) = knocks.next() => match answer {
-                Err(e) if e.kind() != io::ErrorKind::ConnectionRefused => {}
-                Ok(_) | Err(_) => return,
-            },
+        knocks.push(timeout(KNOCK_GIVES_UP, TcpStream::connect(address)));
+        let mut next = pin!(sleep(KNOCK_EVERY.max(booting_since.elapsed() / KNOCKS_IN_A_BOOT)));
+        loop {
+            tokio::select! {
+                () = &mut next => break,
+                Some(knock) = knocks.next() => match knock {
+                    Ok(Err(e)) if e.kind() != io::ErrorKind::ConnectionRefused => {}
+                    // Given up: what it asked is still being asked by others.
+                    Err(_) => {}
+                    Ok(_) => return,
+                },
+            }
         }
     }
 }

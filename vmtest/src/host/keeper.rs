@@ -11,7 +11,10 @@ use std::{
 };
 
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::{
+    process::{Pid, PidfdFlags, pidfd_open},
+    thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity},
+};
 use tokio::sync::oneshot;
 
 use super::ProcessId;
@@ -37,6 +40,8 @@ pub(crate) struct SpawnRequest {
     pub(crate) log: File,
     /// Descriptors to inherit, each with its number in the child.
     pub(crate) fds: Vec<(OwnedFd, i32)>,
+    /// Whether all its threads share one CPU of the host.
+    pub(crate) one_cpu: bool,
 }
 
 enum Order {
@@ -139,9 +144,35 @@ pub(crate) fn spawn_program(request: SpawnRequest) -> io::Result<(OwnedFd, Proce
     }
     command.fd_mappings(mappings).map_err(io::Error::other)?;
     guard_child(&mut command);
-    let child = command.spawn()?;
+    let child = if request.one_cpu { on_one_cpu(|| command.spawn())? } else { command.spawn()? };
     // Nobody reaps the child before its pidfd is open, so the pid is still its own.
     let pid = child.id().cast_signed();
     let pidfd = pidfd_open(Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?, PidfdFlags::empty())?;
     Ok((pidfd, ProcessId::of(pid)?))
+}
+
+/// Has the calling thread on the CPU where it is meanwhile, and with it the child that it starts, for good.
+fn on_one_cpu<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let allowed = sched_getaffinity(None)?;
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu());
+    sched_setaffinity(None, &here)?;
+    let started = start();
+    sched_setaffinity(None, &allowed)?;
+    started
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_on_one_cpu_leaves_the_others_to_its_parent() {
+        let before = sched_getaffinity(None).unwrap();
+        let output = on_one_cpu(|| Command::new("grep").args(["Cpus_allowed_list", "/proc/self/status"]).output());
+        let allowed = String::from_utf8(output.unwrap().stdout).unwrap();
+        let cpu = allowed.trim_start_matches("Cpus_allowed_list:").trim();
+        assert!(cpu.parse::<usize>().is_ok_and(|cpu| before.is_set(cpu)), "{allowed}");
+        assert_eq!(sched_getaffinity(None).unwrap(), before);
+    }
 }

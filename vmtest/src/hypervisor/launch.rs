@@ -33,6 +33,9 @@ pub(crate) struct LaunchPlan {
     /// Whether the machine goes on where it was saved, so that nothing is seen of a boot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) goes_on: bool,
+    /// Whether all threads of the VMM share one CPU of the host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) one_cpu: bool,
     /// For a machine without a VMM, the root directory in which the program is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) root: Option<RootPlan>,

@@ -34,6 +34,7 @@ pub(crate) async fn start(plan: &LaunchPlan, dir: &Path, keeper: &Keeper) -> Res
         stdout: plan.console_is_stdout.then_some(console),
         log,
         fds: sockets.chain(files).collect::<io::Result<_>>().map_err(failed)?,
+        one_cpu: plan.one_cpu,
     };
     keeper.spawn(move || spawn_program(request)).await.map_err(failed)
 }

@@ -23,8 +23,6 @@ use crate::error::{Error, Kind};
 
 /// dropbear drops clients beyond five that have not authenticated.
 const HANDSHAKES_AT_ONCE: usize = 4;
-/// The identification line comes with the first packet; a server that is silent for this long has not started.
-const BANNER_WITHIN: Duration = Duration::from_secs(2);
 /// How a server begins that speaks the one version of the protocol that is in use (RFC 4253, 4.2).
 const SSH_2: &[u8] = b"SSH-2.0-";
 
@@ -68,12 +66,12 @@ impl Ssh {
         Self { pool: Arc::new(pool) }
     }
 
-    /// Waits for the server's identification over a fresh connection, which the next command then goes on with: a server
-    /// begins a process for each. Cancel-safe.
+    /// Waits so long for the server's identification over a fresh connection, which the next command then goes on with: a
+    /// server begins a process for each. Cancel-safe.
     ///
     /// # Errors
-    /// When nobody listens there or what listens is no SSH server.
-    pub(crate) async fn banner(&self) -> io::Result<()> {
+    /// When nobody listens there, or what listens is silent or no SSH server.
+    pub(crate) async fn banner(&self, within: Duration) -> io::Result<()> {
         let greeted = async {
             let stream = TcpStream::connect(self.pool.address).await?;
             let mut seen = [0; SSH_2.len()];
@@ -81,7 +79,7 @@ impl Ssh {
             let length = stream.peek(&mut seen).await?;
             if seen[..length] == *SSH_2 { Ok(stream) } else { Err(io::Error::from(io::ErrorKind::InvalidData)) }
         };
-        let stream = timeout(BANNER_WITHIN, greeted).await??;
+        let stream = timeout(within, greeted).await??;
         *self.pool.greeted() = Some(stream);
         Ok(())
     }

@@ -18,6 +18,7 @@ async fn start_sleeper(run: &Run) -> i32 {
         stdout: None,
         log: File::create("/dev/null").unwrap(),
         fds: vec![],
+        one_cpu: false,
     };
     run.keeper.spawn(move || spawn_program(sleep)).await.unwrap().1.pid
 }

@@ -46,6 +46,7 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, facts: &ChvFacts) ->
         console_is_stdout: true,
         log: "vmm.log".into(),
         goes_on: from.is_some(),
+        one_cpu: false,
         root: None,
     }
 }

@@ -37,6 +37,7 @@ pub(super) fn render(node: &NodePlan) -> LaunchPlan {
         console_is_stdout: false,
         log: "vmm.log".into(),
         goes_on: false,
+        one_cpu: false,
         root: (!node.fake.as_ref().is_some_and(Fake::is_scripted)).then(|| RootPlan {
             hostname: node.name.clone(),
             layers: vec![SEED.into(), TREE.into()],

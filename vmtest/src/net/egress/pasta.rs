@@ -59,6 +59,7 @@ pub(crate) fn pasta(plan: &EgressPlan, dir: &Path) -> Result<(SpawnRequest, Outp
         // As its standard input, the one descriptor that all versions keep; the path of a thread of ours would lead it
         // nowhere, because it has given up the right to look at processes by then.
         fds: vec![(network.into(), 0)],
+        one_cpu: false,
     };
     Ok((request, output))
 }
