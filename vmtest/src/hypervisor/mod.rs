@@ -2,6 +2,7 @@
 
 mod cloud_hypervisor;
 mod fake;
+mod http;
 mod kvm;
 mod launch;
 mod qemu;

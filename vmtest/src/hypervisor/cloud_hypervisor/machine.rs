@@ -7,7 +7,7 @@ use tokio::task::AbortHandle;
 
 use super::{
     ChvFacts,
-    api::{Api, VmState, put},
+    api::{VmState, api, info, put},
     events::{EVENTS, end_at_reset, has_reset},
     probe,
     render::{render, url},
@@ -16,7 +16,8 @@ use crate::{
     error::{Error, Kind},
     host::{Ended, Process, ProcessId},
     hypervisor::{
-        ApiCall, CLOUD_HYPERVISOR, Hypervisor, LaunchPlan, Machine, Saved, Search, Site, able, kvm::why_not_nested,
+        ApiCall, CLOUD_HYPERVISOR, Hypervisor, LaunchPlan, Machine, Saved, Search, Site, able, http::HttpApi,
+        kvm::why_not_nested,
     },
     plan::{Capabilities, NodePlan},
     spec::Capability,
@@ -71,7 +72,7 @@ impl Hypervisor for CloudHypervisor {
         vmm: &'a ProcessId,
     ) -> BoxFuture<'a, Result<Arc<dyn Machine>, Error>> {
         Box::pin(async move {
-            let api = Api::new(site.dir.to_owned());
+            let api = api(site.dir.to_owned());
             for call in &plan.api {
                 api.call(call).await?;
             }
@@ -94,7 +95,7 @@ async fn follow(events: PathBuf, vmm: Process) {
 /// A cloud-hypervisor that has booted its machine.
 #[derive(Debug)]
 struct Connected {
-    api: Api,
+    api: HttpApi,
     events: PathBuf,
     /// Waits for the guest to reset itself.
     reset: Option<AbortHandle>,
@@ -108,7 +109,7 @@ impl Connected {
 
 impl Machine for Connected {
     fn running(&self) -> BoxFuture<'_, Result<bool, Error>> {
-        Box::pin(async { Ok(self.api.info().await?.state == VmState::Running) })
+        Box::pin(async { Ok(info(&self.api).await?.state == VmState::Running) })
     }
 
     fn pause(&self) -> BoxFuture<'_, Result<(), Error>> {
