@@ -54,6 +54,14 @@ pub enum Error {
         /// The package.
         package: String,
     },
+    /// A kernel cannot be made into what some VMMs load alone.
+    #[error("the kernel {} cannot be unpacked: {why}", path.display())]
+    Kernel {
+        /// The kernel.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// A package lacks a file that an image needs.
     #[error("the packages hold no `{what}`; the image cannot be made from them")]
     Content {

@@ -1,7 +1,8 @@
 //! Guest images, built in user space from the distribution's own packages.
 //!
 //! An image is a kernel and an initramfs. [`ensure`] builds the one that is named, once, into a [`Cache`];
-//! [`append_seed`] puts behind its initramfs what one guest has to know about itself.
+//! [`append_seed`] puts behind its initramfs what one guest has to know about itself. [`vmlinux`] is its kernel for VMMs
+//! that load no compressed one.
 
 mod cache;
 mod cpio_writer;
@@ -12,12 +13,14 @@ mod modules;
 mod packages;
 mod seed;
 mod tree;
+mod vmlinux;
 
 pub use cache::Cache;
 pub use error::Error;
 pub use image::{Image, Progress, ensure, find, known, record};
 pub use seed::{GuestConfig, HostKey, Interface, Mount, append_seed};
 pub use tree::{tree, write_seed};
+pub use vmlinux::vmlinux;
 
 /// What the calls of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -17,7 +17,8 @@ const INITTAB: &str = include_str!("../guest/inittab");
 /// Everything in the image that is ours and not the distribution's.
 pub(super) const OWN_PARTS: &[&str] = &[INIT, INITTAB];
 /// What the guests' disks, network and random numbers need.
-const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "ext4", "overlay", "af_packet"];
+const MODULES: &[&str] =
+    &["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ext4", "overlay", "af_packet"];
 /// What a machine needs beside these that runs machines itself: KVM, and what their networks are made of.
 const HOST_MODULES: &[&str] = &[
     "kvm_intel",

@@ -1,0 +1,174 @@
+//! The kernel as it was before it was compressed, for VMMs that load no other.
+
+use std::{
+    fs,
+    io::{self, Read},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use lz4_flex::block;
+use lzma_rust2::XzReader;
+use ruzstd::decoding::StreamingDecoder;
+
+use crate::{Cache, Error, Result};
+
+const ELF: &[u8] = b"\x7fELF";
+/// Where a bzImage says how many sectors come before its protected-mode part, and where its payload is in that: the
+/// kernel's boot protocol, since its version 2.08.
+const SETUP_SECTORS: usize = 0x1f1;
+const MAGIC: (usize, &[u8]) = (0x202, b"HdrS");
+const PAYLOAD_OFFSET: usize = 0x248;
+const PAYLOAD_LENGTH: usize = 0x24c;
+const SECTOR: usize = 512;
+/// Behind the payload, and counted in its length, is the size of what comes out of it.
+const SIZE: usize = 4;
+const XZ: &[u8] = b"\xfd7zXZ\0";
+const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
+/// LZ4's legacy format: blocks, each behind its size, that are 8 MiB until the last one.
+const LZ4: &[u8] = b"\x02\x21\x4c\x18";
+const LZ4_BLOCK: usize = 8 << 20;
+
+/// The kernel as an ELF file: this one if it is such, else what it was before it was compressed into a bzImage, in the
+/// cache. Blocks: a tenth of a second the first time, then for as long as it takes to read the kernel.
+///
+/// # Errors
+/// [`Error::Kernel`] for a file that is no kernel or is compressed in another way, [`Error::File`] for one that cannot be
+/// read or written.
+pub fn vmlinux(cache: &Cache, kernel: &Path) -> Result<PathBuf> {
+    let bytes = fs::read(kernel).map_err(Error::file("read", kernel))?;
+    if bytes.starts_with(ELF) {
+        return Ok(kernel.to_owned());
+    }
+    let name = format!("vmlinux-{}", &blake3::hash(&bytes).to_hex()[..16]);
+    let path = cache.images().join(&name);
+    if path.exists() {
+        return Ok(path);
+    }
+    let _lock = cache.lock(&name, || ())?;
+    if path.exists() {
+        return Ok(path);
+    }
+    let plain = unpack(&bytes).map_err(|why| Error::Kernel { path: kernel.to_owned(), why: why.to_string() })?;
+    let unfinished = cache.images().join(format!(".{name}"));
+    let write = || {
+        fs::write(&unfinished, plain)?;
+        fs::set_permissions(&unfinished, PermissionsExt::from_mode(0o444))?;
+        fs::rename(&unfinished, &path)
+    };
+    // What a killed process has left there may not be written to.
+    match fs::remove_file(&unfinished) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::file("remove", unfinished)(e)),
+        _ => {}
+    }
+    write().map_err(Error::file("write", &path))?;
+    Ok(path)
+}
+
+/// What a bzImage was made of.
+fn unpack(image: &[u8]) -> io::Result<Vec<u8>> {
+    let wrong = |why: &'static str| io::Error::other(why);
+    let payload = payload(image).ok_or_else(|| wrong("it is neither an ELF file nor a bzImage"))?;
+    let (compressed, size) = payload.split_last_chunk::<SIZE>().ok_or_else(|| wrong("its payload is cut off"))?;
+    let size = usize::try_from(u32::from_le_bytes(*size)).map_err(io::Error::other)?;
+    let mut plain = Vec::new();
+    if compressed.starts_with(XZ) {
+        XzReader::new(compressed, false).read_to_end(&mut plain)?;
+    } else if compressed.starts_with(ZSTD) {
+        StreamingDecoder::new(compressed).map_err(io::Error::other)?.read_to_end(&mut plain)?;
+    } else if let Some(blocks) = compressed.strip_prefix(LZ4) {
+        plain = unpack_lz4(blocks)?;
+    } else {
+        return Err(wrong("it is compressed in a way that is not known here: known are xz, zstd and LZ4"));
+    }
+    if !plain.starts_with(ELF) || plain.len() != size {
+        return Err(wrong("its payload is no ELF file of the size that it should have"));
+    }
+    Ok(plain)
+}
+
+fn payload(image: &[u8]) -> Option<&[u8]> {
+    let word = |at: usize| Some(u32::from_le_bytes(*image.get(at..)?.first_chunk()?) as usize);
+    let (at, magic) = MAGIC;
+    if !image.get(at..)?.starts_with(magic) {
+        return None;
+    }
+    // Nought stands for four, since the days when nobody wrote it.
+    let sectors = match *image.get(SETUP_SECTORS)? {
+        0 => 4,
+        sectors => usize::from(sectors),
+    };
+    let begin = ((sectors + 1) * SECTOR).checked_add(word(PAYLOAD_OFFSET)?)?;
+    image.get(begin..begin.checked_add(word(PAYLOAD_LENGTH)?)?)
+}
+
+fn unpack_lz4(mut blocks: &[u8]) -> io::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    let mut block = vec![0; LZ4_BLOCK];
+    while let Some((size, rest)) = blocks.split_first_chunk() {
+        let size = u32::from_le_bytes(*size) as usize;
+        let (compressed, rest) = rest.split_at_checked(size).ok_or_else(|| io::Error::other("a block is cut off"))?;
+        let length = block::decompress_into(compressed, &mut block).map_err(io::Error::other)?;
+        plain.extend_from_slice(&block[..length]);
+        blocks = rest;
+    }
+    Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is compressed: `\x7fELF` and `kernel `, a hundred times.
+    fn plain() -> Vec<u8> {
+        [ELF, "kernel ".repeat(100).as_bytes()].concat()
+    }
+
+    fn bz_image(payload: &[u8], size: usize) -> Vec<u8> {
+        let mut image = vec![0; 2 * SECTOR + 16];
+        image[SETUP_SECTORS] = 1;
+        image[MAGIC.0..][..4].copy_from_slice(MAGIC.1);
+        image[PAYLOAD_OFFSET] = 16;
+        image[PAYLOAD_LENGTH..][..4].copy_from_slice(&u32::to_le_bytes((payload.len() + SIZE) as u32));
+        [&image, payload, &u32::to_le_bytes(size as u32), b"and what follows"].concat()
+    }
+
+    // `xz --check=crc32`, `zstd` and `lz4 -l` of that.
+    const XZ_OF_IT: &[u8] = b"\xfd7zXZ\x00\x00\x01i\"\xde6\x02\x00!\x01\x16\x00\x00\x00t/\xe5\xa3\xe0\x02\xbf\x00\x15]\x00?\x91E\x84l0\xd2\xef&\xe2:\xd6HGkn6\xfe\x1e`\x00\x00\x00\x00\x00[\x08H:\x00\x01-\xc0\x05\x00\x00\x00\xdc\xda\xac\xa6>0\x0d\x8b\x02\x00\x00\x00\x00\x01YZ";
+    const ZSTD_OF_IT: &[u8] = b"(\xb5/\xfdd\xc0\x01\x95\x00\x00X\x7fELFkernel \x01\x00\xb2T\x15/8\x9e\xed(";
+    const LZ4_OF_IT: &[u8] = b"\x02!L\x18\x17\x00\x00\x00\xbf\x7fELFkernel \x07\x00\xff\xff\x9fPrnel ";
+
+    #[test]
+    fn what_a_kernel_was_made_of_is_found_in_it() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let cache = Cache::open(dir.path().join("cache")).expect("a cache");
+        let kernel = dir.path().join("vmlinuz");
+        for payload in [XZ_OF_IT, ZSTD_OF_IT, LZ4_OF_IT] {
+            fs::write(&kernel, bz_image(payload, plain().len())).expect("it can be written");
+            let found = vmlinux(&cache, &kernel).expect("it is whole");
+            assert!(fs::read(&found).expect("it is there") == plain());
+            assert_eq!(vmlinux(&cache, &kernel).expect("it is in the cache"), found);
+            assert_eq!(vmlinux(&cache, &found).expect("it is one already"), found);
+        }
+    }
+
+    #[test]
+    fn what_is_no_kernel_is_refused() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let cache = Cache::open(dir.path().join("cache")).expect("a cache");
+        let kernel = dir.path().join("vmlinuz");
+        let size = plain().len();
+        let cut_off = &bz_image(XZ_OF_IT, size)[..SECTOR * 2 + 40];
+        for (content, why) in [
+            (b"MZ".to_vec(), "it is neither an ELF file nor a bzImage"),
+            (cut_off.to_vec(), "it is neither an ELF file nor a bzImage"),
+            (bz_image(b"\x1f\x8b", size), "known are xz, zstd and LZ4"),
+            (bz_image(ZSTD_OF_IT, size + 1), "no ELF file of the size that it should have"),
+            (bz_image(&LZ4_OF_IT[..20], size), "a block is cut off"),
+        ] {
+            fs::write(&kernel, content).expect("it can be written");
+            let error = vmlinux(&cache, &kernel).expect_err("it is no kernel").to_string();
+            assert!(error.contains("vmlinuz cannot be unpacked: ") && error.contains(why), "{error}");
+        }
+    }
+}
