@@ -1,4 +1,4 @@
-//! What a VMM can do wrong, and what is said of it. Stand-ins for cloud-hypervisor, on hosts without KVM too.
+//! What a VMM can do wrong, and what is said of it. Stand-ins for cloud-hypervisor and Firecracker, on hosts without KVM too.
 
 use std::{os::unix::fs::symlink, path::Path};
 
@@ -14,13 +14,17 @@ mod victims {
     async fn boots(_node: Node) {}
 }
 
-/// The victim, with a cloud-hypervisor that does this, as if KVM worked.
+/// The victim, with a cloud-hypervisor or Firecracker that does this, as if KVM worked.
 fn with(does: &str, victim: Victim) -> (Victim, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = dir.path().join(does);
     symlink(env!("CARGO_BIN_EXE_broken-vmm"), &program).expect("it can be made");
-    let victim = victim.env("VMTEST_CLOUD_HYPERVISOR", &program).env("VMTEST_INTERNAL_ASSUME_KVM", "yes");
-    (victim.env("VMTEST_BACKEND", "cloud-hypervisor"), dir)
+    let (backend, setting) = match does.starts_with("firecracker-") {
+        true => ("firecracker", "VMTEST_FIRECRACKER"),
+        false => ("cloud-hypervisor", "VMTEST_CLOUD_HYPERVISOR"),
+    };
+    let victim = victim.env(setting, &program).env("VMTEST_INTERNAL_ASSUME_KVM", "yes");
+    (victim.env("VMTEST_BACKEND", backend), dir)
 }
 
 /// The victim, with the backends that are tried where nothing is set.
@@ -33,10 +37,14 @@ fn auto() -> Victim {
 #[case::exits("exits", &["node `node`: the machine ended with exit code 3", "Error: there is something that it cannot do"])]
 #[case::silent("silent", &["node `node` waits for `API answers` after: VMM alive"])]
 #[case::refuses("refuses-the-kernel", &["node `node`", "cloud-hypervisor refused `vm.boot` (500", "Invalid bzImage"])]
+#[case::old_firecracker("firecracker-old", &["is Firecracker v1.9.1, and v1.10.0 is the oldest that works"])]
+#[case::firecracker_exits("firecracker-exits", &["the machine ended with exit code 3", "Error: there is something that it"])]
+#[case::silent_firecracker("firecracker-silent", &["node `node` waits for `API answers` after: VMM alive"])]
+#[case::firecracker_refuses("firecracker-refuses-the-kernel", &["Firecracker refused `actions` (400", "Invalid Elf magic"])]
 fn what_a_vmm_does_wrong_is_said(#[case] does: &str, #[case] said: &[&str]) {
     let (victim, _dir) = with(does, Victim::new("boots"));
     // For the one that says nothing: three seconds.
-    let victim = if does == "silent" { victim.env("VMTEST_TIMEOUT_SCALE", "0.1") } else { victim };
+    let victim = if does.ends_with("silent") { victim.env("VMTEST_TIMEOUT_SCALE", "0.1") } else { victim };
     victim.run().assert_failed_with(said).assert_nothing_left();
 }
 
@@ -45,6 +53,14 @@ fn cloud_hypervisor_is_what_is_tried_first() {
     let (victim, _dir) = with("exits", Victim::new("boots").env("PATH", "/nonexistent"));
     let said = ["the machine ended with exit code 3"];
     victim.env("VMTEST_BACKEND", "auto").run().assert_failed_with(&said).assert_nothing_left();
+}
+
+#[test]
+fn firecracker_is_not_tried_unless_it_is_named() {
+    let (victim, _dir) = with("firecracker-exits", Victim::new("boots").env("PATH", "/nonexistent"));
+    let ended = victim.env("VMTEST_BACKEND", "auto").run();
+    assert!(!ended.text().contains("irecracker"), "{}", ended.text());
+    ended.assert_failed_with(&["no backend runs here"]).assert_nothing_left();
 }
 
 #[test]

@@ -139,7 +139,12 @@ fn ship(program: &Path, package: Option<PathBuf>) -> Result<Shipped, String> {
         ["VMTEST_QEMU", "VMTEST_CLOUD_HYPERVISOR", "VMTEST_FIRECRACKER"].iter().any(|known| name == known)
     });
     let vmms: Vec<_> = vmms.map(|(_, path)| PathBuf::from(path)).filter(|path| path.is_file()).collect();
-    let root = root::stage(&cache.join("lab"), &vmms, program, &[kernel, initramfs, nested, record])?;
+    // Made here, where it takes a moment.
+    let firecracker = env::var_os("VMTEST_FIRECRACKER").is_some() || find("firecracker", &[]).is_some();
+    let vmlinux =
+        firecracker.then(|| vmtest_images::vmlinux(&images, &kernel).map_err(|e| e.to_string())).transpose()?;
+    let files: Vec<_> = [kernel, initramfs, nested, record].into_iter().chain(vmlinux).collect();
+    let root = root::stage(&cache.join("lab"), &vmms, program, &files)?;
     let failed = |e: io::Error| format!("cannot copy {}: {e}", program.display());
     let dir = tempfile::tempdir().map_err(failed)?;
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -42,6 +42,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "what_is_off_or_on_cannot_be_it_twice", needs: all, run: |on| run(on, &["node"], twice) },
     Case { name: "a_pause_is_silence", needs: all, run: |on| run(on, &["node", "peer"], pauses) },
     Case { name: "a_reboot_is_a_new_boot", needs: all, run: |on| run(on, &["node"], reboots) },
+    Case { name: "a_guest_switches_itself_off", needs: all, run: |on| run(on, &["node"], powers_off) },
     Case { name: "a_restart_keeps_what_is_planned", needs: all, run: |on| run(on, &["node", "peer"], restarts) },
     Case { name: "a_scratch_disk_outlives_a_power_cut", needs: all, run: scratch },
     Case { name: "a_machine_goes_back_to_where_it_was_saved", needs: snapshot, run: goes_back },
@@ -179,6 +180,16 @@ async fn reboots(cluster: Cluster) -> Result {
     node.sh("reboot; sleep 1000").await.expect_err("it reboots");
     let third = node.sh(BOOT_ID).await?.stdout();
     assert!(first != second && second != third, "{first} {second} {third}");
+    Ok(())
+}
+
+async fn powers_off(cluster: Cluster) -> Result {
+    let node = cluster.node("node")?;
+    let error = node.sh("poweroff; sleep 1000").await.expect_err("the machine goes off");
+    assert_eq!(error.kind(), Kind::MachineDied, "{error}");
+    assert_eq!(node.state(), State::Off);
+    node.start().await?;
+    node.sh("true").await?;
     Ok(())
 }
 

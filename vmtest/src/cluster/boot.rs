@@ -130,6 +130,9 @@ fn attend(run: Arc<Run>, member: Arc<Member>, process: Arc<Process>, intent: u32
             None if reset && member.state() != State::Booting => return boot_again(&run, &member).await,
             // It would do so for ever.
             None if reset => fate.how = "reset itself before it was ready,".to_owned(),
+            None if member.machine().is_some_and(|machine| machine.switched_off()) => {
+                fate.how = "was switched off by its guest,".to_owned();
+            }
             Some(Action::Kill) => fate.how = "was killed by the test".to_owned(),
             Some(Action::Shutdown) => fate.how = format!("was shut down by the test, by {},", member.means()),
             _ => {}

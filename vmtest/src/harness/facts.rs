@@ -116,7 +116,8 @@ pub(super) fn gather(
     missing.extend(host.missing.iter().cloned());
     // An image can take minutes to build, which nobody should wait for only to read what else is wrong.
     let build = hypervisor.is_ok() && missing.is_empty() && fixtures.iter().all(|(_, built)| built.is_ok());
-    let image = |name: &str| Some((name.to_owned(), image(&cache, name, observer, build).transpose()?));
+    let elf = hypervisor.as_ref().is_ok_and(|found| found.boots_elf_only());
+    let image = |name: &str| Some((name.to_owned(), image(&cache, name, observer, build.then_some(elf)).transpose()?));
     let facts = Facts {
         backend: match &hypervisor {
             Ok(found) => Ok(BackendFacts {
@@ -199,16 +200,24 @@ fn image_of<'a>(node: &'a NodeSettings, defaults: &'a NodeSettings) -> &'a str {
     node.image.as_deref().or(defaults.image.as_deref()).unwrap_or(DEFAULT_IMAGE)
 }
 
-/// The image, built if the cache does not have it and it shall be; else there may be none.
-fn image(cache: &Path, name: &str, observer: Option<&Observer>, build: bool) -> Result<Option<ImageFacts>, String> {
+/// The image, built if the cache does not have it and it shall be, with its kernel as it was before it was compressed or
+/// as it is; else there may be none.
+fn image(
+    cache: &Path,
+    name: &str,
+    observer: Option<&Observer>,
+    build: Option<bool>,
+) -> Result<Option<ImageFacts>, String> {
     let find = || -> vmtest_images::Result<_> {
         let cache = vmtest_images::Cache::open(cache)?;
-        if build {
-            let show = |what: &str, percent| Event::Image { what: what.to_owned(), percent };
-            vmtest_images::ensure(&cache, name, &BuildProgress::new(observer, format!("image {name}"), &show)).map(Some)
-        } else {
-            vmtest_images::find(&cache, name)
+        let Some(elf) = build else { return vmtest_images::find(&cache, name) };
+        let show = |what: &str, percent| Event::Image { what: what.to_owned(), percent };
+        let progress = BuildProgress::new(observer, format!("image {name}"), &show);
+        let mut image = vmtest_images::ensure(&cache, name, &progress)?;
+        if elf {
+            image.kernel = vmtest_images::vmlinux(&cache, &image.kernel)?;
         }
+        Ok(Some(image))
     };
     let image = find().map_err(|e| e.to_string())?;
     Ok(image.map(|image| ImageFacts { kernel: image.kernel, initramfs: image.initramfs, nested: image.nested }))

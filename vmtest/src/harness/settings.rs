@@ -16,6 +16,7 @@ const CACHE_LIMIT: &str = "VMTEST_CACHE_LIMIT";
 const RUN: &str = "VMTEST_RUN";
 const TIMEOUT_SCALE: &str = "VMTEST_TIMEOUT_SCALE";
 const CLOUD_HYPERVISOR: &str = "VMTEST_CLOUD_HYPERVISOR";
+const FIRECRACKER: &str = "VMTEST_FIRECRACKER";
 const QEMU: &str = "VMTEST_QEMU";
 const REQUIRE: &str = "VMTEST_REQUIRE";
 /// Where our own tests have the process killed.
@@ -24,7 +25,7 @@ const CRASH_AT: &str = "VMTEST_INTERNAL_CRASH_AT";
 const ASSUME_KVM: &str = "VMTEST_INTERNAL_ASSUME_KVM";
 /// Every name that a user may set, for the message about a wrong one.
 const NAMES: &[&str] =
-    &[BACKEND, BUDGET, CACHE, CACHE_LIMIT, CLOUD_HYPERVISOR, QEMU, REQUIRE, ROOTLESS, RUN, TIMEOUT_SCALE];
+    &[BACKEND, BUDGET, CACHE, CACHE_LIMIT, CLOUD_HYPERVISOR, FIRECRACKER, QEMU, REQUIRE, ROOTLESS, RUN, TIMEOUT_SCALE];
 /// Variables of our own tests.
 const INTERNAL: &str = "VMTEST_INTERNAL_";
 
@@ -109,6 +110,7 @@ impl Settings {
                 ROOTLESS => check_rootless(&value)?,
                 REQUIRE => settings.require = parse_backends(REQUIRE, &value)?,
                 CLOUD_HYPERVISOR => settings.search.set_binary(hypervisor::CLOUD_HYPERVISOR, value),
+                FIRECRACKER => settings.search.set_binary(hypervisor::FIRECRACKER, value),
                 QEMU => settings.search.set_binary(hypervisor::QEMU, value),
                 ASSUME_KVM => settings.search.assume_kvm(),
                 CRASH_AT => settings.crash_at = Some(value.parse().map_err(|why| format!("{CRASH_AT}: {why}"))?),

@@ -5,13 +5,13 @@ use std::{
     convert::Infallible,
     fs::File,
     io,
-    os::unix::fs::FileExt,
+    os::{fd::OwnedFd, unix::fs::FileExt},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::sync::watch;
+use tokio::{io::unix::AsyncFd, sync::watch};
 
 use crate::sys::watch_readable;
 
@@ -21,7 +21,7 @@ const KEPT_LINES: usize = 200;
 const LINES_BEFORE_PANIC: usize = 10;
 /// A line is cut here, so that a guest that prints no newline cannot fill the memory.
 const MAX_LINE: usize = 4096;
-/// Room for a few dozen events of a single watch, which carry no names.
+/// Room for a few dozen events of a watched file, which carry no names, and for one with the longest name.
 const EVENT_BUFFER: usize = 1024;
 /// What our initramfs prints when a step of it failed.
 const GUEST_FAILED: &str = "vmtest: failed: ";
@@ -181,17 +181,36 @@ pub(crate) async fn follow_file<T>(path: &Path, mut look: impl FnMut(&File) -> i
     let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
     inotify::add_watch(&inotify, path, WatchFlags::MODIFY)?;
     let inotify = watch_readable(inotify)?;
-    let mut events = [0; EVENT_BUFFER];
     let file = File::open(path)?;
     loop {
         if let Some(found) = look(&file)? {
             return Ok(found);
         }
-        let mut ready = inotify.readable().await?;
-        // What the events say does not matter, only that there were some.
-        while rustix::io::read(inotify.get_ref(), &mut events).is_ok_and(|read| read > 0) {}
-        ready.clear_ready();
+        next_event(&inotify).await?;
     }
+}
+
+/// Resolves when there is something of this name in the directory. Cancel-safe.
+///
+/// # Errors
+/// When the directory cannot be watched.
+pub(crate) async fn appears(dir: &Path, name: &str) -> io::Result<()> {
+    let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+    inotify::add_watch(&inotify, dir, WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
+    let (inotify, path) = (watch_readable(inotify)?, dir.join(name));
+    while path.symlink_metadata().is_err() {
+        next_event(&inotify).await?;
+    }
+    Ok(())
+}
+
+async fn next_event(inotify: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    let mut events = [0; EVENT_BUFFER];
+    let mut ready = inotify.readable().await?;
+    // What the events say does not matter, only that there were some.
+    while rustix::io::read(inotify.get_ref(), &mut events).is_ok_and(|read| read > 0) {}
+    ready.clear_ready();
+    Ok(())
 }
 
 /// How far the file has been read.

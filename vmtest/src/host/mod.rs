@@ -16,7 +16,7 @@ mod rootless;
 mod stopped;
 mod storage;
 
-pub(crate) use console::{Anomaly, Console, follow_file};
+pub(crate) use console::{Anomaly, Console, appears, follow_file};
 pub(crate) use crash::CrashPoint;
 pub(crate) use files::{copy_sparse, if_there, relink};
 #[cfg(fuzzing)]

@@ -23,6 +23,9 @@ pub(crate) struct LaunchPlan {
     /// Unix sockets that the VMM makes itself, in the node's folder; one that is left from before is in its way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) own_sockets: Vec<String>,
+    /// Files that the VMM writes from their beginning, in the node's folder; they are there and empty when it starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) own_files: Vec<String>,
     /// The file that receives the serial console from its first byte.
     pub(crate) console: String,
     /// Whether the VMM writes the serial console to its stdout, for want of a way to append it to a file.
@@ -44,7 +47,7 @@ pub(crate) struct LaunchPlan {
 /// A call of a VMM's API, over HTTP or as a command of QEMU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ApiCall {
-    /// `GET` or `PUT`, or QEMU's `execute`.
+    /// `GET`, `PUT` or `PATCH`, or QEMU's `execute`.
     pub(crate) method: String,
     /// The path, from the root, or the command's name.
     pub(crate) path: String,

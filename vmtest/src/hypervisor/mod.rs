@@ -2,6 +2,7 @@
 
 mod cloud_hypervisor;
 mod fake;
+mod firecracker;
 mod http;
 mod kvm;
 mod launch;
@@ -22,7 +23,7 @@ use vmtest_images::GuestConfig;
 
 pub(crate) use launch::{ApiCall, DirectoryPlan, LaunchPlan, ListeningSocket, OpenFile, RootPlan};
 pub(crate) use search::Search;
-use start::{connect_socket, listen, start};
+use start::{await_socket, connect_socket, listen, start};
 
 use crate::{
     error::{Error, Kind},
@@ -33,11 +34,13 @@ use crate::{
 };
 
 /// The names that `VMTEST_BACKEND` and `backend = ".."` take, beside `auto`.
-pub(crate) const NAMES: &[&str] = &[CLOUD_HYPERVISOR, QEMU, FAKE];
-/// What `auto` tries, in this order: never the fake, on which a test says itself that it may run.
+pub(crate) const NAMES: &[&str] = &[CLOUD_HYPERVISOR, QEMU, FIRECRACKER, FAKE];
+/// What `auto` tries, in this order: never Firecracker, whose machines have the fewest devices, and never the fake, on which
+/// a test says itself that it may run.
 pub(crate) const AUTO: &[&str] = &[CLOUD_HYPERVISOR, QEMU];
 pub(crate) const CLOUD_HYPERVISOR: &str = "cloud-hypervisor";
 pub(crate) const QEMU: &str = "qemu";
+pub(crate) const FIRECRACKER: &str = "firecracker";
 /// Machines that are none.
 pub(crate) const FAKE: &str = "fake";
 
@@ -59,6 +62,10 @@ pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {
     /// What its machines are plugged into.
     fn port(&self) -> Port {
         Port::Tap
+    }
+    /// Whether its machines boot a kernel only as it was before it was compressed.
+    fn boots_elf_only(&self) -> bool {
+        false
     }
     /// What starting this node takes, from where it was saved if it shall go on there. Pure.
     fn render(&self, node: &NodePlan, from: Option<&Saved>) -> LaunchPlan;
@@ -153,6 +160,10 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
     fn quit(&self) -> BoxFuture<'_, Result<(), Error>>;
     /// Is told that the VMM has ended, and how. Whether the guest has reset itself.
     fn ended(&self, how: Ended) -> BoxFuture<'_, bool>;
+    /// Whether the guest has switched itself off and the VMM had to be ended for it.
+    fn switched_off(&self) -> bool {
+        false
+    }
 }
 
 /// What machines of the backend of this name can do on a host that lets them; known without its VMM.
@@ -161,6 +172,7 @@ pub(crate) fn potential(name: &str) -> &'static [Capability] {
         FAKE => &[Capability::Faults],
         CLOUD_HYPERVISOR => &[Capability::OwnKernel, Capability::Nested, Capability::Vsock, Capability::Snapshot],
         QEMU => &[Capability::OwnKernel, Capability::Nested, Capability::Snapshot],
+        FIRECRACKER => &[Capability::OwnKernel, Capability::Vsock, Capability::Snapshot],
         _ => &[],
     }
 }
@@ -179,6 +191,7 @@ pub(crate) fn find(name: &str, search: &Search) -> Result<Arc<dyn Hypervisor>, E
         FAKE => Ok(Arc::new(fake::FakeHypervisor::find())),
         CLOUD_HYPERVISOR => Ok(Arc::new(cloud_hypervisor::CloudHypervisor::find(search)?)),
         QEMU => Ok(Arc::new(qemu::Qemu::find(search)?)),
+        FIRECRACKER => Ok(Arc::new(firecracker::Firecracker::find(search)?)),
         _ => Err(Error::new(Kind::Spec, format!("unknown backend `{name}`: valid are auto, {}", NAMES.join(", ")))),
     }
 }

@@ -5,15 +5,19 @@ use std::{
     io,
     os::{fd::AsRawFd, fd::OwnedFd, unix::fs::OpenOptionsExt, unix::net::UnixListener},
     path::Path,
+    time::Duration,
 };
 
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::sleep};
 
 use super::LaunchPlan;
 use crate::{
     error::{Error, Kind},
-    host::{Keeper, ProcessId, SpawnRequest, if_there, spawn_program},
+    host::{Keeper, ProcessId, SpawnRequest, appears, if_there, spawn_program},
 };
+
+/// Between the two calls that make a socket and listen on it a program does nothing else, and nobody is told of the second.
+const LISTENS_WITHIN: Duration = Duration::from_millis(1);
 
 /// Carries out a launch plan in the node's folder.
 ///
@@ -24,6 +28,10 @@ pub(crate) async fn start(plan: &LaunchPlan, dir: &Path, keeper: &Keeper) -> Res
     let (console, log) = make_files(plan, dir).map_err(failed)?;
     for socket in &plan.own_sockets {
         if_there(fs::remove_file(dir.join(socket))).map_err(failed)?;
+    }
+    for file in &plan.own_files {
+        let emptied = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(dir.join(file));
+        emptied.map_err(failed)?;
     }
     let sockets = plan.sockets.iter().map(|socket| Ok((listen(dir, &socket.path)?.into(), socket.fd)));
     let files = plan.files.iter().map(|file| Ok((File::open(dir.join(&file.path))?.into(), file.fd)));
@@ -54,6 +62,20 @@ pub(crate) async fn connect_socket(dir: &Path, name: &str) -> io::Result<UnixStr
     UnixStream::connect(short_path(&dir, name)).await
 }
 
+/// Waits until a VMM listens on a socket that it makes in the node's folder. Cancel-safe.
+///
+/// # Errors
+/// When the folder cannot be watched, or the socket cannot be connected to.
+pub(super) async fn await_socket(dir: &Path, name: &str) -> io::Result<()> {
+    appears(dir, name).await?;
+    loop {
+        match connect_socket(dir, name).await {
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => sleep(LISTENS_WITHIN).await,
+            connected => return connected.map(drop),
+        }
+    }
+}
+
 /// Listens on a socket in the node's folder, in place of one that a VMM has left behind.
 ///
 /// # Errors
@@ -68,4 +90,26 @@ pub(super) fn listen(dir: &Path, name: &str) -> io::Result<UnixListener> {
 /// A path under 108 bytes, the limit of unix sockets, for a file in an open directory.
 fn short_path(dir: &File, name: &str) -> String {
     format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_waited_for_until_somebody_listens() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = async {
+            tokio::task::yield_now().await;
+            fs::write(dir.path().join("other"), "").unwrap();
+            // Made, and nobody listens: what a VMM has left behind.
+            drop(listen(dir.path(), "api.sock").unwrap());
+            tokio::task::yield_now().await;
+            listen(dir.path(), "api.sock").unwrap()
+        };
+        let (listens, listener) = tokio::join!(await_socket(dir.path(), "api.sock"), listener);
+        listens.unwrap();
+        await_socket(dir.path(), "api.sock").await.unwrap();
+        drop(listener);
+    }
 }

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// A machine as it was at one moment. Clones are the same snapshot. Its files, as large as what the guest uses of its
-/// memory and its scratch disk, are removed with the last of them, and with the test.
+/// memory and its scratch disk (on Firecracker, all of its memory), are removed with the last of them, and with the test.
 #[derive(Debug, Clone)]
 pub struct Snapshot(Arc<Taken>);
 

@@ -42,6 +42,7 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, facts: &ChvFacts) ->
         files: vec![],
         api,
         own_sockets: vec![VSOCK.into()],
+        own_files: vec![],
         console: CONSOLE.into(),
         console_is_stdout: true,
         log: "vmm.log".into(),

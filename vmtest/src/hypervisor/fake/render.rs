@@ -33,6 +33,7 @@ pub(super) fn render(node: &NodePlan) -> LaunchPlan {
         files: vec![],
         api: vec![],
         own_sockets: vec![],
+        own_files: vec![],
         console: CONSOLE.into(),
         console_is_stdout: false,
         log: "vmm.log".into(),

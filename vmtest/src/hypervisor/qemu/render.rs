@@ -65,6 +65,7 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
             .collect(),
         api: from.map(incoming).unwrap_or_default(),
         own_sockets: vec![],
+        own_files: vec![],
         console: CONSOLE.into(),
         console_is_stdout: false,
         log: "vmm.log".into(),
