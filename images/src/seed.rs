@@ -26,6 +26,8 @@ pub struct GuestConfig {
     pub host_key: HostKey,
     /// What it mounts.
     pub mounts: Vec<Mount>,
+    /// Whether it leaves the modules of its image alone: they go with the image's own kernel and no other.
+    pub no_modules: bool,
 }
 
 /// One network interface.
@@ -71,6 +73,8 @@ pub struct Mount {
 
 /// The kernel reads a further archive only where it begins at a multiple of this; elsewhere it is silently ignored.
 const ALIGNMENT: usize = 4;
+/// The list of modules that the guest loads.
+const MODULES: &str = "lib/vmtest/order";
 
 /// Writes `out`: the base initramfs and behind it the guest's facts.
 ///
@@ -105,6 +109,9 @@ pub(crate) fn write_archive<W: Write>(out: W, config: &GuestConfig) -> io::Resul
     archive.file("etc/vmtest/interfaces", 0o644, &lines(config.interfaces.iter().map(interface).collect()))?;
     let mount = |m: &Mount| format!("{} {} {}\n", m.label, m.at, if m.read_only { "ro" } else { "rw" });
     archive.file("etc/vmtest/mounts", 0o644, &lines(config.mounts.iter().map(mount).collect()))?;
+    if config.no_modules {
+        archive.file(MODULES, 0o644, b"")?;
+    }
     archive.file("root/.ssh/authorized_keys", 0o600, format!("{}\n", config.authorized_key.trim()).as_bytes())?;
     archive.file("etc/dropbear/host_key", 0o600, &dropbear_key(&config.host_key))?;
     archive.finish()
@@ -149,6 +156,7 @@ mod tests {
             authorized_key: "ssh-ed25519 A".into(),
             host_key: HostKey { private: [1; 32], public: [2; 32] },
             mounts: vec![],
+            no_modules: false,
         }
     }
 }

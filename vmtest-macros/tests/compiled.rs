@@ -188,6 +188,21 @@ async fn hands_over_every_parameter(
     Ok(())
 }
 
+/// That of `qemu` and of `fake`, each with a static of its own.
+#[vm_test(crate = "crate::harness", backend = ["qemu", "fake"], cpus = 3)]
+#[should_panic(expected = "on purpose")]
+async fn chooses(node: Node) {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    assert_eq!(RUNS.fetch_add(1, Ordering::Relaxed), 0);
+    let backend = match node.test.name {
+        "chooses_on_qemu" => "qemu",
+        "chooses_on_fake" => "fake",
+        other => unreachable!("{other}"),
+    };
+    assert_eq!(node.test.options, [Setting::Cpus(3), Setting::Backend(backend)]);
+    panic!("on purpose");
+}
+
 #[vm_test(crate = "crate::harness")]
 #[should_panic(expected = "on purpose")]
 async fn panics_as_it_should() {
@@ -245,6 +260,8 @@ fn every_test_is_known_before_main() {
     let mut known: Vec<_> = known.collect();
     known.sort_unstable();
     let expected = [
+        "chooses_on_fake",
+        "chooses_on_qemu",
         "comes_from_a_macro",
         "fails_as_it_should",
         "hands_over_every_parameter",

@@ -160,5 +160,6 @@ fn config() -> GuestConfig {
         authorized_key: "ssh-ed25519 AAAA".into(),
         host_key: HostKey { private: [1; 32], public: [2; 32] },
         mounts: Vec::new(),
+        no_modules: false,
     }
 }

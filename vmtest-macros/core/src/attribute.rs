@@ -6,6 +6,7 @@ use syn::{Lit, LitStr, Path};
 use crate::addresses;
 use crate::grammar::{Entry, Value, span_of, split};
 use crate::keys::{self, CAPABILITIES, Form, Key, PLACES, Place};
+use crate::matrix::{Axis, brackets};
 use crate::problems::Problems;
 use crate::setting::{Budget, Fixture, Network, Setting};
 use crate::units;
@@ -15,13 +16,15 @@ pub(crate) struct Settings {
     place: Place,
     seen: Vec<&'static str>,
     pub(crate) settings: Vec<Setting>,
+    /// Lists, of which each value has a test of its own.
+    pub(crate) axes: Vec<Axis>,
     /// The path of this library, if it is not `::vmtest`.
     pub(crate) krate: Option<Path>,
 }
 
 impl Settings {
     pub(crate) fn new(place: Place) -> Self {
-        Self { place, seen: Vec::new(), settings: Vec::new(), krate: None }
+        Self { place, seen: Vec::new(), settings: Vec::new(), axes: Vec::new(), krate: None }
     }
 
     /// Reads the tokens between the parentheses. Whatever is wrong goes to `problems`, the rest is kept.
@@ -43,8 +46,11 @@ impl Settings {
         }
         self.seen.push(key.name);
 
+        if let (Form::Choice(make, word), Some(list)) = (key.form, brackets(&value)) {
+            return self.axes.extend(Axis::read(key, (make, word), &list, self.place, problems));
+        }
         let setting = match key.form {
-            Form::Text(make) => text(key, &name, value).map(make),
+            Form::Text(make) | Form::Choice(make, _) => text(key, &name, value).map(make),
             Form::Flag(make) => flag(key, &name, value).map(make),
             Form::Count(make) => count(key, &name, value).map(make),
             Form::Size(make) => text(key, &name, value).and_then(|text| parse(&text, units::bytes)).map(make),
@@ -111,7 +117,7 @@ fn literal(key: &Key, name: &Ident, value: Value) -> syn::Result<Lit> {
 
 fn wrong_type(key: &Key, span: Span) -> syn::Error {
     let wanted = match key.form {
-        Form::Text(_) => "a string",
+        Form::Text(_) | Form::Choice(..) => "a string",
         Form::Flag(_) => "`true` or `false`",
         Form::Count(_) => "a whole number, at least 1",
         Form::Size(_) => "a size, a string with a unit",

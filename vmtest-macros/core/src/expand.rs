@@ -10,6 +10,7 @@ use crate::editor;
 use crate::function::Function;
 use crate::inert::inert;
 use crate::keys::Place;
+use crate::matrix::{self, Variant};
 use crate::others;
 use crate::problems::Problems;
 use crate::setting::Setting;
@@ -35,7 +36,10 @@ pub fn expand(args: TokenStream, item: TokenStream) -> TokenStream {
     others::check(&function.attrs, &mut problems);
     let parameters = signature::read(&mut function, &mut problems);
     let expansion = match problems.into_result() {
-        Ok(()) => emit(&function, &settings, &parameters),
+        Ok(()) => matrix::variants(&function.sig.ident, &settings.axes)
+            .iter()
+            .map(|variant| emit(&function, &settings, variant, &parameters))
+            .collect(),
         failed => with_errors(failed, inert(function)),
     };
     // First, since the errors have the spans of the keys too.
@@ -47,12 +51,13 @@ fn with_errors(result: syn::Result<()>, item: TokenStream) -> TokenStream {
     quote!(#errors #item)
 }
 
-fn emit(function: &Function, settings: &Settings, parameters: &[Parameter]) -> TokenStream {
+/// Each test has the function for itself: what other attributes put into it, and what it defines, is of that test alone.
+fn emit(function: &Function, settings: &Settings, variant: &Variant, parameters: &[Parameter]) -> TokenStream {
     let Function { attrs, vis, sig, body } = function;
-    let ident = &sig.ident;
+    let (ident, test) = (&sig.ident, &variant.name);
     let krate = settings.krate.clone().unwrap_or_else(|| parse_quote!(::vmtest));
     let make_test = (!function.is_test()).then(|| quote!(#[::core::prelude::v1::test]));
-    let test_case = test_case(ident, &krate, settings, parameters);
+    let test_case = test_case(variant, &krate, settings, parameters);
 
     let cx = Ident::new(if parameters.is_empty() { "_cx" } else { "cx" }, Span::mixed_site());
     let arguments = parameters.iter().map(|Parameter { cfgs, .. }| quote!(#(#cfgs)* #cx.arg().await));
@@ -79,7 +84,7 @@ fn emit(function: &Function, settings: &Settings, parameters: &[Parameter]) -> T
     quote! {
         #(#attrs)*
         #make_test
-        #vis fn #ident() {
+        #vis fn #test() {
             #sig #body
             #run
         }
@@ -96,11 +101,11 @@ fn located_at(place: Span, tokens: TokenStream) -> TokenStream {
     tokens.into_iter().map(respan).collect()
 }
 
-fn test_case(ident: &Ident, krate: &Path, settings: &Settings, parameters: &[Parameter]) -> TokenStream {
-    let name = ident.to_string();
+fn test_case(variant: &Variant, krate: &Path, settings: &Settings, parameters: &[Parameter]) -> TokenStream {
+    let name = variant.name.to_string();
     // With the user's span the line is that of the function, not that of the attribute above it.
-    let line = quote_spanned!(ident.span()=> ::core::line!());
-    let options = tokens(&settings.settings, krate);
+    let line = quote_spanned!(variant.name.span()=> ::core::line!());
+    let options = tokens(&settings.settings, krate).into_iter().chain(tokens(&variant.settings, krate));
     let params = parameters.iter().map(|Parameter { ty, name, names, settings, cfgs }| {
         let settings = tokens(settings, krate);
         quote! {

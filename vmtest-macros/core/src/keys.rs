@@ -28,6 +28,8 @@ impl fmt::Display for Place {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Form {
     Text(fn(LitStr) -> Setting),
+    /// A string; on the test also strings in brackets, which make one test each, with this word in its name.
+    Choice(fn(LitStr) -> Setting, &'static str),
     /// `true` or `false`.
     Flag(fn(bool) -> Setting),
     /// A whole number, at least 1.
@@ -89,11 +91,17 @@ pub(crate) const PLACES: &[(&str, &str)] = &[("own", "Own"), ("host", "Host")];
 
 /// Every key, in the order in which messages list them.
 pub(crate) const KEYS: &[Key] = &[
-    Key { name: "image", places: ANYWHERE, form: Form::Text(Setting::Image), example: r#"image = "micro""# },
+    Key { name: "image", places: ANYWHERE, form: Form::Choice(Setting::Image, "with"), example: r#"image = "micro""# },
     Key { name: "cpus", places: ANYWHERE, form: Form::Count(Setting::Cpus), example: "cpus = 2" },
     Key { name: "memory", places: ANYWHERE, form: Form::Size(Setting::Memory), example: r#"memory = "512MiB""# },
     Key { name: "disk", places: ANYWHERE, form: Form::Size(Setting::Disk), example: r#"disk = "8GiB""# },
     Key { name: "fixture", places: ANYWHERE, form: Form::Fixture, example: r#"fixture("tests/data", at = "/srv")"# },
+    Key {
+        name: "kernel",
+        places: ANYWHERE,
+        form: Form::Choice(Setting::Kernel, "with_kernel"),
+        example: r#"kernel = "tests/bzImage""#,
+    },
     Key {
         name: "kernel_args",
         places: ANYWHERE,
@@ -109,7 +117,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "mtu", places: TEST, form: Form::Count(Setting::Mtu), example: "mtu = 1400" },
     Key { name: "egress", places: TEST, form: Form::Flag(Setting::Egress), example: "egress = true" },
     Key { name: "timeout", places: TEST, form: Form::Duration(Setting::Timeout), example: r#"timeout = "3m""# },
-    Key { name: "backend", places: TEST, form: Form::Text(Setting::Backend), example: r#"backend = "qemu""# },
+    Key { name: "backend", places: TEST, form: Form::Choice(Setting::Backend, "on"), example: r#"backend = "qemu""# },
     Key { name: "requires", places: TEST, form: Form::Requires, example: "requires(nested)" },
     Key { name: "budget", places: TEST, form: Form::Budget, example: "budget(nodes = 3)" },
     Key { name: "allow", places: TEST, form: Form::Allow(ALLOWED), example: r#"allow("task-panic")"# },

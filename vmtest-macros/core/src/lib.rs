@@ -6,6 +6,7 @@
 //! keys      what exists and where          ┐
 //! units     "512MiB", "3m"                 ├ settings of the test and of each node
 //! attribute entries and the table          ┘
+//! matrix    lists of values                → one test each
 //! signature parameters                     → names and types
 //! others    attributes of others beside it
 //! expand    all of it                      → tokens, or every problem at once
@@ -23,6 +24,7 @@ mod function;
 mod grammar;
 mod inert;
 mod keys;
+mod matrix;
 mod names;
 mod others;
 mod problems;

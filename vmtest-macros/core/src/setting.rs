@@ -5,6 +5,7 @@ use quote::{ToTokens, quote};
 use syn::{LitStr, Path};
 
 /// Mirrors `vmtest::__private::Setting`. Strings keep the user's spans.
+#[derive(Clone)]
 pub(crate) enum Setting {
     Image(LitStr),
     Cpus(u32),
@@ -21,6 +22,8 @@ pub(crate) enum Setting {
     Mac([u8; 6]),
     /// In milliseconds.
     Timeout(u64),
+    /// The path of a kernel, absolute or below the package.
+    Kernel(LitStr),
     KernelArgs(LitStr),
     Backend(LitStr),
     Nodes(u32),
@@ -36,7 +39,7 @@ pub(crate) enum Setting {
 }
 
 /// Machines that join later, for which room is kept.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Budget {
     pub(crate) nodes: u32,
     /// Of each, in bytes.
@@ -48,6 +51,7 @@ pub(crate) struct Budget {
 }
 
 /// A directory of the package that becomes a disk of the node.
+#[derive(Clone)]
 pub(crate) struct Fixture {
     pub(crate) dir: LitStr,
     /// Where the guest mounts it.
@@ -57,6 +61,7 @@ pub(crate) struct Fixture {
 }
 
 /// A network of the cluster on which a node has an interface.
+#[derive(Clone)]
 pub(crate) struct Network {
     pub(crate) name: LitStr,
     /// The node's address there.
@@ -87,6 +92,7 @@ impl Setting {
             Self::Ip(octets) => quote!(Ip([#(#octets),*])),
             Self::Mac(bytes) => quote!(Mac([#(#bytes),*])),
             Self::Timeout(milliseconds) => quote!(Timeout(#milliseconds)),
+            Self::Kernel(path) => quote!(Kernel(#path)),
             Self::KernelArgs(text) => quote!(KernelArgs(#text)),
             Self::Backend(name) => quote!(Backend(#name)),
             Self::Nodes(count) => quote!(Nodes(#count)),

@@ -50,11 +50,11 @@ fn unknown_key() {
     on_test(
         "memroy = \"1GiB\"",
         "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, \
-         `kernel_args`, `nested`, `rate`, `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `requires`, `budget`, `allow`, `crate`",
+         `kernel`, `kernel_args`, `nested`, `rate`, `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `requires`, `budget`, `allow`, `crate`",
     );
     on_node(
         "colour = 3",
-        "unknown key `colour`\na node takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`, `nested`, `rate`, `ip`, `mac`, \
+        "unknown key `colour`\na node takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel`, `kernel_args`, `nested`, `rate`, `ip`, `mac`, \
          `network`",
     );
     on_test(
@@ -125,6 +125,42 @@ fn wrong_type_of_value() {
     on_node("mac = 52", "`mac` takes a hardware address in a string: write `mac = \"52:54:00:00:00:50\"`");
     on_test("crate = vmtest", "`crate` takes a path in a string: write `crate = \"::vmtest\"`");
     on_test("crate = \"a b\"", "`a b` is not the path of a crate");
+}
+
+#[test]
+fn wrong_list() {
+    on_test("backend = []", "`backend` needs a value: write `backend = [\"qemu\", \"..\"]`");
+    for list in ["[qemu]", "[3]", "[\"qemu\" \"fake\"]", "[[\"qemu\"]]", "[cloud-hypervisor]"] {
+        on_test(
+            &format!("backend = {list}"),
+            "a list for `backend` holds strings: write `backend = [\"qemu\", \"..\"]`",
+        );
+    }
+    on_test("backend = [\"qemu\"] + 1", "`backend` takes a string: write `backend = \"qemu\"`");
+    on_test("image = [\"micro\",, \"big\"]", "nothing stands before this comma");
+    on_test("image = [\"micro\", \"big\", \"micro\"]", "`micro` is in the list already: write it once");
+    on_test("image = [\"-\"]", "`-` gives its test no name: it has no letter and no digit");
+    on_test(
+        "image = [\"debian-12\", \"debian_12\"]",
+        "the tests of `debian-12` and `debian_12` would have one name: rename one of the two",
+    );
+    on_test(
+        "backend = [\"qemu, fake\"]",
+        "in a list each stands alone, `[\"qemu\", \"fake\"]`; one test on the first of them that runs here is `backend = \
+         \"qemu, fake\"` without brackets",
+    );
+    on_test("backend = [\"qemu\"], backend = [\"fake\"]", "duplicate key `backend`: the test takes it once");
+    on_test("memory = [\"1GiB\"]", "`memory` takes a size, a string with a unit: write `memory = \"512MiB\"`");
+    on_test("kernel_args = [\"a\"]", "`kernel_args` takes a string: write `kernel_args = \"quota=off\"`");
+    on_node(
+        "kernel = [\"a\", \"b\"]",
+        "`kernel` with a list makes more than one test, and belongs on the test: write `#[vm_test(kernel = \
+         [\"tests/bzImage\", \"..\"])]`",
+    );
+    on_node(
+        "backend = [\"a\"]",
+        "`backend` belongs on the test, not on a node: write `#[vm_test(backend = \"qemu\")]`",
+    );
 }
 
 #[test]
@@ -207,8 +243,10 @@ fn wrong_requirement() {
         "requires(nestd, own_kernel, networks, nested, nested)",
         "async fn boots() {}",
         &[
-            "`requires` does not take `nestd`, did you mean `nested`?\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`",
-            "`requires` does not take `networks`\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`",
+            "`requires` does not take `nestd`, did you mean `nested`?\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, \
+             `snapshot`",
+            "`requires` does not take `networks`\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, \
+             `snapshot`",
             "`nested` is required already: write it once",
         ],
     );
@@ -362,7 +400,7 @@ fn all_problems_are_reported_at_once() {
             "nothing stands before this comma",
             "`memory` needs a value: write `memory = \"512MiB\"`",
             "`cpus` takes a whole number, at least 1: write `cpus = 2`",
-            "unknown key `weather`\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel_args`, `nested`, `rate`, \
+            "unknown key `weather`\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel`, `kernel_args`, `nested`, `rate`, \
              `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `requires`, `budget`, `allow`, `crate`",
             "a test is asynchronous: write `async fn boots`",
             "a test cannot be generic: nobody is there to choose the types",

@@ -210,6 +210,156 @@ fn everything_at_once() {
     );
 }
 
+/// The names of the tests in the expansion, with their settings.
+fn tests(args: &str, item: &str) -> Vec<(String, Vec<String>)> {
+    let (_, items) = expand(args, item);
+    let mut tests = Vec::new();
+    for line in items.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("name: ").filter(|_| line.contains("boots")) {
+            tests.push((name.trim_matches(['"', ',']).to_owned(), Vec::new()));
+        }
+        let settings = line
+            .split("::vmtest::__private::Setting::")
+            .skip(1)
+            .map(|setting| setting.trim_end_matches(['[', ']', ',', ' ']));
+        if let Some((_, all)) = tests.last_mut() {
+            all.extend(settings.map(|setting| setting.trim_start_matches("options: &[").to_owned()));
+        }
+    }
+    tests
+}
+
+#[test]
+fn a_list_makes_a_test_of_each_value() {
+    check(
+        r#"backend = ["cloud-hypervisor", "fake"]"#,
+        r#"
+        /// Boots.
+        #[should_panic]
+        pub(super) async fn boots() { assert!(true) }"#,
+        expect![[r#"
+            /// Boots.
+            #[should_panic]
+            #[::core::prelude::v1::test]
+            pub(super) fn boots_on_cloud_hypervisor() {
+                async fn boots() {
+                    assert!(true)
+                }
+                ::vmtest::__private::run(
+                    {
+                        const TEST: ::vmtest::__private::TestCase = ::vmtest::__private::TestCase {
+                            module: ::core::module_path!(),
+                            name: "boots_on_cloud_hypervisor",
+                            file: ::core::file!(),
+                            line: ::core::line!(),
+                            package: ::core::env!("CARGO_PKG_NAME"),
+                            manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
+                            options: &[::vmtest::__private::Setting::Backend("cloud-hypervisor")],
+                            params: &[],
+                        };
+                        #[::vmtest::__private::linkme::distributed_slice(
+                            ::vmtest::__private::MAKERS
+                        )]
+                        #[linkme(crate = ::vmtest::__private::linkme)]
+                        static MAKER: ::vmtest::__private::Maker = ::vmtest::__private::Maker::Test(
+                            &TEST,
+                        );
+                        &TEST
+                    },
+                    async |_cx: &mut ::vmtest::__private::Context| boots().await,
+                )
+            }
+            /// Boots.
+            #[should_panic]
+            #[::core::prelude::v1::test]
+            pub(super) fn boots_on_fake() {
+                async fn boots() {
+                    assert!(true)
+                }
+                ::vmtest::__private::run(
+                    {
+                        const TEST: ::vmtest::__private::TestCase = ::vmtest::__private::TestCase {
+                            module: ::core::module_path!(),
+                            name: "boots_on_fake",
+                            file: ::core::file!(),
+                            line: ::core::line!(),
+                            package: ::core::env!("CARGO_PKG_NAME"),
+                            manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
+                            options: &[::vmtest::__private::Setting::Backend("fake")],
+                            params: &[],
+                        };
+                        #[::vmtest::__private::linkme::distributed_slice(
+                            ::vmtest::__private::MAKERS
+                        )]
+                        #[linkme(crate = ::vmtest::__private::linkme)]
+                        static MAKER: ::vmtest::__private::Maker = ::vmtest::__private::Maker::Test(
+                            &TEST,
+                        );
+                        &TEST
+                    },
+                    async |_cx: &mut ::vmtest::__private::Context| boots().await,
+                )
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn lists_make_a_test_of_each_combination() {
+    let item = "async fn boots() {}";
+    let all = tests(
+        r#"kernel = ["k/5.10/bzImage", "k/6.1/bzImage"], cpus = 2, image = ["micro"], backend = ["qemu", "fake"],"#,
+        item,
+    );
+    expect![[r#"
+        [
+            (
+                "boots_on_qemu_with_micro_with_kernel_5_10",
+                [
+                    "Cpus(2u32)",
+                    "Backend(\"qemu\")",
+                    "Image(\"micro\")",
+                    "Kernel(\"k/5.10/bzImage\")",
+                ],
+            ),
+            (
+                "boots_on_qemu_with_micro_with_kernel_6_1",
+                [
+                    "Cpus(2u32)",
+                    "Backend(\"qemu\")",
+                    "Image(\"micro\")",
+                    "Kernel(\"k/6.1/bzImage\")",
+                ],
+            ),
+            (
+                "boots_on_fake_with_micro_with_kernel_5_10",
+                [
+                    "Cpus(2u32)",
+                    "Backend(\"fake\")",
+                    "Image(\"micro\")",
+                    "Kernel(\"k/5.10/bzImage\")",
+                ],
+            ),
+            (
+                "boots_on_fake_with_micro_with_kernel_6_1",
+                [
+                    "Cpus(2u32)",
+                    "Backend(\"fake\")",
+                    "Image(\"micro\")",
+                    "Kernel(\"k/6.1/bzImage\")",
+                ],
+            ),
+        ]
+    "#]]
+    .assert_debug_eq(&all);
+    // The order of the keys names no test, and a string alone makes no list.
+    let names = |args| tests(args, item).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let expected = ["boots_on_qemu_with_micro", "boots_on_fake_with_micro"];
+    assert_eq!(names(r#"image = ["micro"], backend = ["qemu", "fake"]"#), expected);
+    assert_eq!(names(r#"backend = ["qemu", "fake"], image = ["micro"]"#), expected);
+    assert_eq!(names(r#"backend = "qemu, fake", image = "micro""#), ["boots"]);
+}
+
 #[test]
 fn another_path_of_the_crate_and_an_attribute_that_is_a_test_already() {
     check(
@@ -355,6 +505,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn disk() {}
                 ///fixture("tests/data", at = "/srv")
                 pub fn fixture() {}
+                ///kernel = "tests/bzImage"
+                pub fn kernel() {}
                 ///kernel_args = "quota=off"
                 pub fn kernel_args() {}
                 ///nested = true
@@ -393,6 +545,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn disk() {}
                 ///fixture("tests/data", at = "/srv")
                 pub fn fixture() {}
+                ///kernel = "tests/bzImage"
+                pub fn kernel() {}
                 ///kernel_args = "quota=off"
                 pub fn kernel_args() {}
                 ///nested = true

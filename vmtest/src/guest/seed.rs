@@ -31,5 +31,6 @@ pub(crate) fn config(node: &NodePlan, cluster: &Plan, all: &[NodePlan], keys: &K
             .iter()
             .map(|disk| Mount { label: disk.label.clone(), at: disk.at.clone(), read_only: disk.read_only })
             .collect(),
+        no_modules: node.foreign_kernel,
     }
 }

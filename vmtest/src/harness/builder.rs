@@ -51,7 +51,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// The folder against which relative fixture paths are resolved; by default the current one.
+    /// The folder against which the paths of fixtures and kernels are resolved; by default the current one.
     pub fn base(mut self, dir: impl Into<PathBuf>) -> Self {
         self.spec.base = dir.into();
         self

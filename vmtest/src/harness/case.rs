@@ -78,6 +78,8 @@ pub enum Setting {
     Mac([u8; 6]),
     /// `timeout = ".."`, in milliseconds.
     Timeout(u64),
+    /// `kernel = ".."`
+    Kernel(&'static str),
     /// `kernel_args = ".."`
     KernelArgs(&'static str),
     /// `backend = ".."`, one or more, separated by commas.
@@ -195,6 +197,7 @@ fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
             Setting::Disk(bytes) => to.disk = Some(bytes),
             Setting::Nested(flag) => to.nested = Some(flag),
             Setting::Rate(bits) => to.rate = Some(bits),
+            Setting::Kernel(path) => to.kernel = Some(path.into()),
             Setting::KernelArgs(args) => to.kernel_args = Some(args.to_owned()),
             Setting::Fixture { dir, at, label } => {
                 let fixture = Fixture::from_dir(dir);

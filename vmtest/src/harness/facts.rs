@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -24,7 +25,7 @@ use crate::{
     net::{self, Claimed},
     plan::{
         BackendFacts, BudgetFacts, Capabilities, DEFAULT_IMAGE, Facts, FixtureFacts, HostFacts, ImageFacts,
-        NetworkPlan, plan_more,
+        KernelFacts, NetworkPlan, plan_more,
     },
     spec::{ClusterSpec, NetworkPlace, NodeSettings},
 };
@@ -100,6 +101,7 @@ pub(super) fn gather(
     let Chosen { hypervisor, passed_over, .. } = chosen;
     let backend = hypervisor.as_ref().map(|found| describe(&**found, &passed_over)).unwrap_or_default();
     let images: BTreeSet<_> = spec.nodes.iter().map(|node| image_of(&node.settings, &spec.defaults)).collect();
+    let kernels: BTreeSet<_> = all().filter_map(|node| node.kernel.as_ref()).collect();
     let fixtures: BTreeSet<_> = all().flat_map(|node| &node.fixtures).map(|asked| &asked.fixture).collect();
     let build = |asked: &Fixture| build_fixture(settings, &spec.base, asked, observer);
     let mut disks = Vec::new();
@@ -129,6 +131,7 @@ pub(super) fn gather(
         },
         known,
         images: images.into_iter().filter_map(image).collect(),
+        kernels: kernels.into_iter().map(|path| (path.clone(), kernel(&spec.base, path))).collect(),
         fixtures,
         missing,
         host: host.facts.clone(),
@@ -220,7 +223,24 @@ fn image(
         Ok(Some(image))
     };
     let image = find().map_err(|e| e.to_string())?;
-    Ok(image.map(|image| ImageFacts { kernel: image.kernel, initramfs: image.initramfs, nested: image.nested }))
+    let facts = |image: vmtest_images::Image| ImageFacts {
+        kernel: image.kernel,
+        initramfs: image.initramfs,
+        nested: image.nested,
+        release: image.kernel_version,
+    };
+    Ok(image.map(facts))
+}
+
+/// The kernel at this path of the package.
+fn kernel(base: &Path, path: &Path) -> Result<KernelFacts, String> {
+    let path = base.join(path);
+    let path = std::path::absolute(&path).unwrap_or(path);
+    match vmtest_images::kernel_release(&path) {
+        Ok(release) => Ok(KernelFacts { path, release }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(format!("there is no {}", path.display())),
+        Err(e) => Err(e.to_string()),
+    }
 }
 
 fn build_fixture(

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Capabilities, DiskPlan, EgressPlan, Facts, InterfacePlan, NetworkPlan, NodePlan, RatePlan, SCRATCH,
     addresses::{Addresses, assign},
+    kernel,
     network::{MAX_NODES, ip6},
     problems::Problems,
     requires, share,
@@ -164,6 +165,7 @@ fn plan_nodes(
             problems.missing(format!("image `{name}`: {why}"));
         }
     }
+    kernel::check(facts, problems);
     for (fixture, built) in &facts.fixtures {
         if let Err(why) = built {
             problems.missing(format!("fixture `{fixture}`: {why}"));
@@ -259,11 +261,18 @@ fn plan_node(
                 node.name, backend.name
             ));
         }
-        if !has(Capability::OwnKernel) && [own, defaults].iter().any(|settings| settings.kernel_args.is_some()) {
+        let says = |said: fn(&NodeSettings) -> bool| !has(Capability::OwnKernel) && (said(own) || said(defaults));
+        let mut no_kernel = |what: &str| {
             problems.spec(format!(
-                "node `{}`: `kernel_args` are for a kernel of its own, which a machine of `{}` does not have",
+                "node `{}`: {what} for a kernel of its own, which a machine of `{}` does not have",
                 node.name, backend.name
             ));
+        };
+        if says(|settings| settings.kernel_args.is_some()) {
+            no_kernel("`kernel_args` are");
+        }
+        if says(|settings| settings.kernel.is_some()) {
+            no_kernel("`kernel` is");
         }
         if !has(Capability::Faults) && fake.is_some() {
             problems.spec(format!(
@@ -275,6 +284,7 @@ fn plan_node(
     }
     let image = own.image.as_deref().or(defaults.image.as_deref()).unwrap_or(DEFAULT_IMAGE);
     let image = facts.images.get(image)?.as_ref().ok()?;
+    let (kernel, foreign_kernel) = kernel::of_node(node, defaults, image, facts, problems)?;
     let interfaces = interfaces?;
     let extra = [&defaults.kernel_args, &own.kernel_args];
     let cmdline = ["console=ttyS0 panic=-1 reboot=t net.ifnames=0"]
@@ -290,7 +300,8 @@ fn plan_node(
         snapshots: spec.requires.contains(&Capability::Snapshot),
         cpus,
         memory: memory >> 20 << 20,
-        kernel: image.kernel.display().to_string(),
+        kernel: kernel.display().to_string(),
+        foreign_kernel,
         initramfs: "initramfs".into(),
         cmdline,
         scratch,

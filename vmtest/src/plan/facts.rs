@@ -20,6 +20,8 @@ pub struct Facts {
     pub known: Vec<KnownBackend>,
     /// Every image that the spec names.
     pub images: BTreeMap<String, Result<ImageFacts, String>>,
+    /// Every kernel that the spec names by path.
+    pub kernels: BTreeMap<PathBuf, Result<KernelFacts, String>>,
     /// Every fixture that the spec names, with the disk that was made of it.
     pub fixtures: Vec<(Fixture, Result<FixtureFacts, String>)>,
     /// What else the host lacks: the device for taps, the right to make a network namespace.
@@ -114,6 +116,17 @@ pub struct ImageFacts {
     pub initramfs: PathBuf,
     /// The same for a machine that runs machines itself.
     pub nested: PathBuf,
+    /// The release of the kernel.
+    pub release: String,
+}
+
+/// A kernel that is given by path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelFacts {
+    /// The bzImage, absolute.
+    pub path: PathBuf,
+    /// Its release.
+    pub release: String,
 }
 
 /// A built fixture disk.

@@ -9,6 +9,7 @@ mod egress;
 mod facts;
 mod hosts;
 mod interface;
+mod kernel;
 mod network;
 mod node;
 mod problems;
@@ -20,7 +21,8 @@ pub(crate) use cluster::DEFAULT_IMAGE;
 pub use cluster::{Plan, plan, plan_more};
 pub use egress::{EgressPlan, WayOut};
 pub use facts::{
-    BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, HostFacts, ImageFacts, KnownBackend, MemoryLimit,
+    BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, HostFacts, ImageFacts, KernelFacts, KnownBackend,
+    MemoryLimit,
 };
 pub(crate) use hosts::hosts;
 pub use interface::InterfacePlan;

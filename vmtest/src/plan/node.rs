@@ -26,6 +26,9 @@ pub struct NodePlan {
     pub memory: u64,
     /// The kernel, absolute.
     pub kernel: String,
+    /// Whether that is of another version than its image's, whose modules do not go with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign_kernel: bool,
     /// The initramfs with the node's own facts appended: a file in the node's folder.
     pub initramfs: String,
     /// The kernel's command line.

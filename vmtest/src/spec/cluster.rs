@@ -11,7 +11,7 @@ use super::{Allow, Budget, Capability, NetworkPlace, NodeSettings, NodeSpec};
 pub struct ClusterSpec {
     /// The test's path, or the name given to the builder; shown wherever the run is named.
     pub name: String,
-    /// The folder against which relative fixture paths are resolved.
+    /// The folder against which the paths of fixtures and kernels are resolved.
     pub base: PathBuf,
     /// What holds for every node that does not say otherwise.
     pub defaults: NodeSettings,

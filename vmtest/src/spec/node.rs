@@ -1,6 +1,6 @@
 //! One node, as asked.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use vmtest_fixtures::Fixture;
@@ -36,6 +36,10 @@ pub struct NodeSettings {
     pub memory: Option<u64>,
     /// Size in bytes of an empty disk of the node's own.
     pub disk: Option<u64>,
+    /// A kernel in place of the image's own, as a bzImage; a relative path is resolved against
+    /// [`crate::spec::ClusterSpec::base`].
+    #[serde(default)]
+    pub kernel: Option<PathBuf>,
     /// Appended to the kernel's command line.
     pub kernel_args: Option<String>,
     /// Whether it runs machines itself.
@@ -129,6 +133,20 @@ impl NodeSpec {
     #[must_use]
     pub fn disk(mut self, bytes: u64) -> Self {
         self.settings.disk = Some(bytes);
+        self
+    }
+
+    /// A kernel in place of the image's own, as a bzImage: its path, absolute or below the package. It must find its disks and
+    /// networks with what is built into it, or be of the image's own version: the modules of the image go with that alone.
+    ///
+    /// ```
+    /// # use vmtest::prelude::*;
+    /// let node = NodeSpec::new("next").kernel("tests/kernels/6.12/bzImage").kernel_args("slub_debug=FZP");
+    /// # drop(node);
+    /// ```
+    #[must_use]
+    pub fn kernel(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.kernel = Some(path.into());
         self
     }
 

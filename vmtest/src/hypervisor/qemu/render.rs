@@ -155,6 +155,7 @@ mod tests {
             cpus: 2,
             memory: 256 << 20,
             kernel: "/cache/vmlinuz".into(),
+            foreign_kernel: false,
             initramfs: "initramfs".into(),
             cmdline: "console=ttyS0 panic=-1".into(),
             fake: None,

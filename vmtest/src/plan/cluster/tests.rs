@@ -3,7 +3,7 @@ use expect_test::expect;
 use super::*;
 use crate::{
     error::Kind,
-    plan::{BackendFacts, BudgetFacts, FixtureFacts, HostEndPlan, HostFacts, ImageFacts, MemoryLimit},
+    plan::{BackendFacts, BudgetFacts, FixtureFacts, HostEndPlan, HostFacts, ImageFacts, KernelFacts, MemoryLimit},
     spec,
 };
 
@@ -13,11 +13,13 @@ pub(in crate::plan) fn facts() -> Facts {
         kernel: "/cache/vmlinuz".into(),
         initramfs: "/cache/initramfs.cpio".into(),
         nested: "/cache/nested.cpio".into(),
+        release: "6.1.0".into(),
     };
     Facts {
         backend: Ok(backend("qemu", true, &[Capability::OwnKernel, Capability::Nested], 100 << 20)),
         known: vec![],
         images: [("micro".to_owned(), Ok(micro))].into(),
+        kernels: BTreeMap::new(),
         fixtures: vec![(
             schema().fixture,
             Ok(FixtureFacts { path: "/cache/fixtures/1.ext4".into(), label: "schema".into() }),
@@ -439,4 +441,44 @@ fn in_the_hosts_network_a_cluster_has_what_is_free_there() {
     ] {
         assert!(said.contains(&said_of), "{said}");
     }
+}
+
+#[test]
+fn a_kernel_takes_the_place_of_the_images_own() {
+    let kernel =
+        |path: &str, release: &str| (path.into(), Ok(KernelFacts { path: path.into(), release: release.into() }));
+    let mut facts = facts();
+    facts.kernels = [kernel("/same", "6.1.0"), kernel("/next", "6.12.0")].into();
+    let mut spec = ClusterSpec::new("t");
+    spec.defaults.kernel = Some("/same".into());
+    spec.nodes = vec![NodeSpec::new("a"), NodeSpec::new("b").kernel("/next")];
+    let nodes = plan(&spec, &facts).unwrap().nodes;
+    let planned: Vec<_> = nodes.iter().map(|node| (node.kernel.as_str(), node.foreign_kernel)).collect();
+    assert_eq!(planned, [("/same", false), ("/next", true)]);
+}
+
+#[test]
+fn a_kernel_that_cannot_be_is_refused() {
+    let mut facts = facts();
+    facts.kernels = [
+        ("k/none".into(), Err("it is no bzImage".into())),
+        ("/next".into(), Ok(KernelFacts { path: "/next".into(), release: "6.12.0".into() })),
+    ]
+    .into();
+    let nodes = vec![NodeSpec::new("a").kernel("k/none"), NodeSpec::new("b").kernel("/next").nested(true)];
+    let spec = ClusterSpec { nodes, ..ClusterSpec::new("t") };
+    let error = plan(&spec, &facts).unwrap_err();
+    assert_eq!(error.kind(), Kind::Spec);
+    expect![[r#"
+        `t` cannot run, for 2 reasons:
+          - kernel `k/none`: it is no bzImage
+          - node `b`: `nested` takes modules of the image, which go with its own kernel, 6.1.0, and with no other: leave `kernel` out"#]]
+    .assert_eq(&error.to_string());
+
+    facts.backend = Ok(backend("fake", false, &[Capability::Faults], 0));
+    let spec = ClusterSpec { nodes: vec![NodeSpec::new("a").kernel("/next")], ..ClusterSpec::new("t") };
+    facts.kernels.remove(std::path::Path::new("k/none"));
+    let error = plan(&spec, &facts).unwrap_err().to_string();
+    let said = "`t` cannot run: node `a`: `kernel` is for a kernel of its own, which a machine of `fake` does not have";
+    assert_eq!(error, said);
 }

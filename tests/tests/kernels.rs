@@ -1,0 +1,63 @@
+//! Kernels by path.
+
+use std::{fs, path::PathBuf};
+
+use vmtest::prelude::*;
+use vmtest_tests::Victim;
+
+/// Tests that say which kernel.
+mod victims {
+    use super::*;
+
+    #[vm_test(backend = "qemu", kernel = "Cargo.toml")]
+    #[ignore = "run by what_cannot_be_is_refused_before_anything_boots"]
+    async fn no_kernel(#[node(kernel = "no/such/bzImage")] _a: Node, _b: Node) {}
+
+    #[test]
+    #[ignore = "run by a_kernel_that_cannot_be_booted_is_waited_for_no_longer_than_its_rung"]
+    fn half_a_kernel() -> Result {
+        let kernel = fs::read(images_own()?)?;
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("bzImage");
+        fs::write(&path, &kernel[..kernel.len() / 2])?;
+        Cluster::builder().backend("qemu").node(NodeSpec::new("node").kernel(path)).run(async |_| ())
+    }
+}
+
+/// Where the kernel is that the image has.
+fn images_own() -> Result<PathBuf> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let cluster = Cluster::builder().backend("fake").node(NodeSpec::new("node"));
+    cluster.run(async move |cluster| drop(tell.send(cluster.plan().nodes[0].kernel.clone())))?;
+    Ok(told.recv()?.into())
+}
+
+#[test]
+fn a_kernel_is_booted_in_place_of_the_images_own() -> Result {
+    let dir = tempfile::tempdir()?;
+    fs::copy(images_own()?, dir.path().join("bzImage"))?;
+    let cluster = Cluster::builder().backend("qemu").base(dir.path()).node(NodeSpec::new("node").kernel("bzImage"));
+    let kernel = dir.path().join("bzImage").display().to_string();
+    cluster.run(async move |cluster| -> Result {
+        assert_eq!((&cluster.plan().nodes[0].kernel, cluster.plan().nodes[0].foreign_kernel), (&kernel, false));
+        cluster.node("node")?.sh("true").await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_boots() {
+    let said = [
+        "kernel `Cargo.toml`: it is no bzImage: give what a kernel's `make bzImage` makes, or a distribution's `vmlinuz`",
+        "kernel `no/such/bzImage`: there is no ",
+    ];
+    Victim::new("no_kernel").run().assert_failed_with(&said).assert_nothing_left();
+}
+
+#[test]
+fn a_kernel_that_cannot_be_booted_is_waited_for_no_longer_than_its_rung() {
+    // Twelve seconds under emulation.
+    let victim = Victim::new("half_a_kernel").env("VMTEST_TIMEOUT_SCALE", "0.1");
+    let said = ["node `node` waits for `kernel speaks` after: VMM alive"];
+    victim.run().assert_failed_with(&said).assert_nothing_left();
+}
