@@ -233,10 +233,12 @@ pub fn manifest_dir(compiled: &str, package: &str) -> PathBuf {
 /// # Panics
 /// With the body's own panic, or with the message of what went wrong.
 pub fn run<R: Verdict>(test: &'static TestCase, body: impl AsyncFnOnce(&mut Context) -> R + Send + 'static) {
-    let session = Session::new(test.spec(), None);
+    let spec = test.spec();
+    let name = spec.name.clone();
+    let session = Session::new(spec, None);
     let ended = session.run(async move |cluster| {
         let mut cx = Context::new(cluster, test.params);
         body(&mut cx).await.into_result()
     });
-    end::report(ended);
+    end::report(&name, ended);
 }

@@ -17,6 +17,8 @@ pub(super) struct Chosen {
     pub(super) passed_over: Vec<(String, PassedOver)>,
     /// The names of all on which the test may run.
     asked: Vec<String>,
+    /// Whether there is none because of what `VMTEST_REQUIRE` names.
+    pub(super) required: bool,
 }
 
 /// Why a backend is not taken.
@@ -41,6 +43,11 @@ impl fmt::Display for PassedOver {
 }
 
 impl Chosen {
+    /// None, because of what is required of this host.
+    fn none(error: Error, asked: Vec<String>) -> Self {
+        Self { hypervisor: Err(error), passed_over: vec![], asked, required: true }
+    }
+
     /// Every backend that there is, and what became of it.
     pub(super) fn known(&self) -> Vec<KnownBackend> {
         let known = |&name: &&'static str| KnownBackend {
@@ -57,9 +64,14 @@ impl Chosen {
 pub(super) fn choose(spec: &ClusterSpec, settings: &Settings) -> Chosen {
     match asked_backends(&spec.backends, &settings.backends) {
         Ok(asked) => {
+            let needs_kvm = settings.require_kvm && asked.iter().any(|name| name != hypervisor::FAKE);
+            if let Some(why) = needs_kvm.then(|| settings.search.why_no_kvm()).flatten() {
+                let message = format!("VMTEST_REQUIRE names `kvm`, which runs no guests here: {why}");
+                return Chosen::none(Error::new(Kind::Missing, message), asked);
+            }
             choose_of(asked, &spec.requires, &settings.require, |name| hypervisor::find(name, &settings.search))
         }
-        Err(e) => Chosen { hypervisor: Err(e), passed_over: vec![], asked: vec![] },
+        Err(e) => Chosen { required: false, ..Chosen::none(e, vec![]) },
     }
 }
 
@@ -76,13 +88,13 @@ fn choose_of(
         match find(name) {
             Err(e) if must_run.contains(name) => {
                 let message = format!("VMTEST_REQUIRE names `{name}`, which cannot run here: {e}");
-                return Chosen { hypervisor: Err(Error::new(e.kind(), message)), passed_over, asked };
+                return Chosen { passed_over, ..Chosen::none(Error::new(e.kind(), message), asked) };
             }
             Err(e) => passed_over.push((name.clone(), PassedOver::Absent(e))),
             Ok(found) => {
                 let capabilities = found.capabilities();
                 match requires.iter().find(|&&required| !capabilities.has(required)) {
-                    None => return Chosen { hypervisor: Ok(found), passed_over, asked },
+                    None => return Chosen { hypervisor: Ok(found), passed_over, asked, required: false },
                     Some(&lacking) => {
                         let why = found.lacks().remove(&lacking);
                         passed_over.push((name.clone(), PassedOver::Unable(lacking, why)));
@@ -93,7 +105,7 @@ fn choose_of(
         }
     }
     let hypervisor = unable.ok_or_else(|| none_runs(&passed_over));
-    Chosen { hypervisor, passed_over, asked }
+    Chosen { hypervisor, passed_over, asked, required: false }
 }
 
 /// Why none of the backends runs here.

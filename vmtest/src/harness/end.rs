@@ -2,7 +2,12 @@
 
 use std::{any::Any, panic::resume_unwind};
 
-use crate::{failure::Failure, host::Panic};
+use super::skip::skipped;
+use crate::{
+    error::{Error, Kind},
+    failure::Failure,
+    host::Panic,
+};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -11,8 +16,39 @@ pub(super) enum End {
     Passed,
     /// The message says why.
     Failed(String),
+    /// Nothing was touched, because the host lacks what the message says, and `VMTEST_ON_MISSING` is `skip`.
+    Skipped(String),
     /// The body panicked; its message has been printed.
     Panicked(Box<dyn Any + Send>),
+}
+
+/// Why there is no run.
+#[derive(Debug)]
+pub(super) struct Unprepared {
+    error: Error,
+    /// Whether its test is skipped for it, and does not fail.
+    skip: bool,
+}
+
+impl Unprepared {
+    /// There is no plan, and what the host lacks may be passed over.
+    pub(super) fn without_plan(error: Error, may_skip: bool) -> Self {
+        let skip = may_skip && error.kind() == Kind::Missing;
+        Self { error, skip }
+    }
+}
+
+impl From<Error> for Unprepared {
+    fn from(error: Error) -> Self {
+        Self { error, skip: false }
+    }
+}
+
+impl From<Unprepared> for End {
+    fn from(Unprepared { error, skip }: Unprepared) -> Self {
+        let message = error.to_string();
+        if skip { Self::Skipped(message) } else { Self::Failed(message) }
+    }
 }
 
 impl End {
@@ -23,7 +59,8 @@ impl End {
     pub(super) fn into_result(self) -> Result<(), Failure> {
         match self {
             Self::Passed => Ok(()),
-            Self::Failed(message) => Err(Failure::msg(message)),
+            // Whoever asked in code goes on behind the call, as if the body had run.
+            Self::Failed(message) | Self::Skipped(message) => Err(Failure::msg(message)),
             Self::Panicked(payload) => resume_unwind(payload),
         }
     }
@@ -52,7 +89,7 @@ impl End {
     fn and(self, reason: String, join: impl FnOnce(String, String) -> String) -> Self {
         match self {
             Self::Passed => Self::Failed(reason),
-            Self::Failed(message) => Self::Failed(join(reason, message)),
+            Self::Failed(message) | Self::Skipped(message) => Self::Failed(join(reason, message)),
             Self::Panicked(payload) => {
                 eprintln!("{reason}");
                 Self::Panicked(payload)
@@ -62,14 +99,17 @@ impl End {
 }
 
 /// Fails the calling test if it must.
-pub(super) fn report(end: End) {
+pub(super) fn report(test: &str, end: End) {
     match end {
         End::Passed => {}
-        End::Failed(message) => {
-            eprintln!("{message}");
-            // Not `panic!`, whose hook would add a line about a place in this crate.
-            resume_unwind(Box::new(message));
-        }
+        End::Skipped(why) => skipped(test, &why).unwrap_or_else(fail),
+        End::Failed(message) => fail(message),
         End::Panicked(payload) => resume_unwind(payload),
     }
+}
+
+fn fail(message: String) {
+    eprintln!("{message}");
+    // Not `panic!`, whose hook would add a line about a place in this crate.
+    resume_unwind(Box::new(message));
 }

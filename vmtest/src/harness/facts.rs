@@ -36,6 +36,9 @@ pub(super) struct Gathered {
     pub(super) hypervisor: Option<Arc<dyn Hypervisor>>,
     /// The backend for people, with why it is not one that comes before it.
     pub(super) backend: String,
+    /// Whether a test that cannot be planned may be skipped: the settings say so, images and fixtures are not to blame, and
+    /// `VMTEST_REQUIRE` does not name what the host lacks.
+    pub(super) may_skip: bool,
     /// Keep the disks in the cache.
     pub(super) disks: Vec<Disk>,
 }
@@ -98,7 +101,7 @@ pub(super) fn gather(
     let all = || spec.nodes.iter().map(|node| &node.settings).chain([&spec.defaults]);
     let chosen = choose(spec, settings);
     let known = chosen.known();
-    let Chosen { hypervisor, passed_over, .. } = chosen;
+    let Chosen { hypervisor, passed_over, required, .. } = chosen;
     let backend = hypervisor.as_ref().map(|found| describe(&**found, &passed_over)).unwrap_or_default();
     let images: BTreeSet<_> = spec.nodes.iter().map(|node| image_of(&node.settings, &spec.defaults)).collect();
     let kernels: BTreeSet<_> = all().filter_map(|node| node.kernel.as_ref()).collect();
@@ -139,7 +142,14 @@ pub(super) fn gather(
         budget,
         timeout_scale: settings.timeout_scale,
     };
-    Gathered { facts, hypervisor: hypervisor.ok(), backend, disks }
+    let ours = facts.fixtures.iter().all(|(_, built)| built.is_ok()) && facts.images.values().all(Result::is_ok);
+    Gathered {
+        facts,
+        hypervisor: hypervisor.ok(),
+        backend,
+        may_skip: ours && !required && settings.skip_missing,
+        disks,
+    }
 }
 
 /// Plans machines that join the test's own later, with its defaults. As long as it lives, so do the run's fixture disks.

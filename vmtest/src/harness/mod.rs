@@ -14,6 +14,7 @@ mod rootless;
 mod session;
 mod settings;
 mod signals;
+mod skip;
 mod traces;
 mod verdict;
 
@@ -29,4 +30,5 @@ pub use facts::{Backend, backends, fixture_cache};
 pub use prune::{abandoned, prune};
 pub use registry::{MAKERS, Maker};
 pub use rootless::enter_rootless;
+pub use skip::{SKIPPED, Skipped};
 pub use verdict::Verdict;

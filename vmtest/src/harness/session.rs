@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use super::{
-    end::End,
+    end::{End, Unprepared},
     facts::{Gathered, claim_host, gather, planner},
     prune::{places, reconcile_once},
     settings::Settings,
@@ -208,7 +208,7 @@ where
             }
             (run, bodies)
         }
-        Err(e) => return drop(tell.send(Message::Ended(End::Failed(e.to_string())))),
+        Err(unprepared) => return drop(tell.send(Message::Ended(unprepared.into()))),
     };
     let end = bodies.block_on(async {
         tokio::select! {
@@ -263,7 +263,7 @@ async fn provisioned(run: &Arc<Run>) -> Result<(), Error> {
 type Prepared = (Arc<Run>, Runtime, Runtime);
 
 /// Plans, enters a network namespace and makes everything that a run consists of before its first effect.
-fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
+fn prepare(session: Session, caller: Caller) -> Result<Prepared, Unprepared> {
     let Session { spec, observer, traces } = session;
     let settings = Settings::get()?;
     let places = places(settings)?;
@@ -272,9 +272,9 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
     let budget = HostBudget::measure(&ledger, settings.budget, settings.cache_dir())?;
     let id = LockedDir::new_id()?;
     let (host, claimed) = claim_host(&spec, &id, &caller.outside);
-    let Gathered { facts, hypervisor, backend, disks } =
+    let Gathered { facts, hypervisor, backend, may_skip, disks } =
         gather(&spec, settings, budget.facts(), &host, observer.as_ref());
-    let plan = plan::plan(&spec, &facts)?;
+    let plan = plan::plan(&spec, &facts).map_err(|error| Unprepared::without_plan(error, may_skip))?;
     let hypervisor = hypervisor.expect("a plan has a backend");
 
     let request = Request { run: id.clone(), test: plan.name.clone(), wants: plan.claim, spare: plan.spare };
@@ -284,7 +284,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Error> {
 
     // Looking for what the plan needs and waiting for the share may have taken minutes; from here on it is milliseconds.
     if *cancelled.borrow() {
-        return Err(Error::new(Kind::Cancelled, "cancelled by a signal"));
+        return Err(Error::new(Kind::Cancelled, "cancelled by a signal").into());
     }
     let through_pasta = plan.egress.as_ref().is_some_and(|egress| egress.way == WayOut::Pasta);
     // A keeper's children are in the network of its thread.

@@ -13,19 +13,26 @@ const BACKEND: &str = "VMTEST_BACKEND";
 const BUDGET: &str = "VMTEST_BUDGET";
 const CACHE: &str = "VMTEST_CACHE";
 const CACHE_LIMIT: &str = "VMTEST_CACHE_LIMIT";
+/// What becomes of a test whose host lacks something.
+pub(super) const ON_MISSING: &str = "VMTEST_ON_MISSING";
 const RUN: &str = "VMTEST_RUN";
 const TIMEOUT_SCALE: &str = "VMTEST_TIMEOUT_SCALE";
 const CLOUD_HYPERVISOR: &str = "VMTEST_CLOUD_HYPERVISOR";
 const FIRECRACKER: &str = "VMTEST_FIRECRACKER";
 const QEMU: &str = "VMTEST_QEMU";
 const REQUIRE: &str = "VMTEST_REQUIRE";
+/// What `VMTEST_REQUIRE` takes beside the names of backends.
+const KVM: &str = "kvm";
 /// Where our own tests have the process killed.
 const CRASH_AT: &str = "VMTEST_INTERNAL_CRASH_AT";
 /// Takes KVM to work, for our own tests whose VMM runs no guests.
 const ASSUME_KVM: &str = "VMTEST_INTERNAL_ASSUME_KVM";
 /// Every name that a user may set, for the message about a wrong one.
 const NAMES: &[&str] =
-    &[BACKEND, BUDGET, CACHE, CACHE_LIMIT, CLOUD_HYPERVISOR, FIRECRACKER, QEMU, REQUIRE, ROOTLESS, RUN, TIMEOUT_SCALE];
+    &[
+        BACKEND, BUDGET, CACHE, CACHE_LIMIT, CLOUD_HYPERVISOR, FIRECRACKER, ON_MISSING, QEMU, REQUIRE, ROOTLESS, RUN,
+        TIMEOUT_SCALE,
+    ];
 /// Variables of our own tests.
 const INTERNAL: &str = "VMTEST_INTERNAL_";
 
@@ -46,6 +53,10 @@ pub(crate) struct Settings {
     pub(crate) timeout_scale: f64,
     /// Backends that must be able to run here.
     pub(crate) require: Vec<String>,
+    /// Whether KVM must run guests here.
+    pub(crate) require_kvm: bool,
+    /// Whether a test whose host lacks something is skipped, and does not fail.
+    pub(crate) skip_missing: bool,
     /// Where VMMs are looked for.
     pub(crate) search: Search,
     /// Where our own tests have the process killed.
@@ -95,6 +106,8 @@ impl Settings {
             run: None,
             timeout_scale: 1.0,
             require: vec![],
+            require_kvm: false,
+            skip_missing: false,
             search: Search::default(),
             crash_at: None,
         };
@@ -108,7 +121,8 @@ impl Settings {
                 TIMEOUT_SCALE => settings.timeout_scale = parse_scale(&value)?,
                 // Read where it is needed, before `main`.
                 ROOTLESS => check_rootless(&value)?,
-                REQUIRE => settings.require = parse_backends(REQUIRE, &value)?,
+                REQUIRE => (settings.require, settings.require_kvm) = parse_required(&value)?,
+                ON_MISSING => settings.skip_missing = parse_on_missing(&value)?,
                 CLOUD_HYPERVISOR => settings.search.set_binary(hypervisor::CLOUD_HYPERVISOR, value),
                 FIRECRACKER => settings.search.set_binary(hypervisor::FIRECRACKER, value),
                 QEMU => settings.search.set_binary(hypervisor::QEMU, value),
@@ -129,6 +143,21 @@ fn parse_backends(setting: &str, value: &str) -> Result<Vec<String>, String> {
             Err(format!("{setting}: unknown backend `{unknown}`: valid are auto, {}", hypervisor::NAMES.join(", ")))
         }
         None => Ok(names.into_iter().map(str::to_owned).collect()),
+    }
+}
+
+/// Backends, and whether KVM is among them.
+fn parse_required(value: &str) -> Result<(Vec<String>, bool), String> {
+    let (kvm, backends): (Vec<_>, Vec<_>) = value.split(',').map(str::trim).partition(|name| *name == KVM);
+    let backends = parse_backends(REQUIRE, &backends.join(",")).map_err(|why| format!("{why}, {KVM}"))?;
+    Ok((backends, !kvm.is_empty()))
+}
+
+fn parse_on_missing(value: &str) -> Result<bool, String> {
+    match value {
+        "skip" => Ok(true),
+        "fail" => Ok(false),
+        _ => Err(format!("{ON_MISSING}: `{value}` is neither `fail`, the default, nor `skip`")),
     }
 }
 
@@ -162,7 +191,9 @@ mod tests {
         let error = parse("VMTEST_BAKEND", "qemu").unwrap_err();
         assert!(error.starts_with("unknown setting `VMTEST_BAKEND`: valid are VMTEST_BACKEND,"), "{error}");
         assert!(parse("VMTEST_BACKEND", "qemo").unwrap_err().contains("valid are auto, cloud-hypervisor, qemu"));
-        assert!(parse("VMTEST_REQUIRE", "kvm").unwrap_err().starts_with("VMTEST_REQUIRE: unknown backend `kvm`"));
+        let error = parse("VMTEST_REQUIRE", "kvm, qemo").unwrap_err();
+        assert!(error.starts_with("VMTEST_REQUIRE: unknown backend `qemo`") && error.ends_with(", kvm"), "{error}");
+        assert!(parse("VMTEST_ON_MISSING", "ignore").unwrap_err().contains("neither `fail`, the default, nor `skip`"));
         assert!(parse("VMTEST_TIMEOUT_SCALE", "-1").is_err());
         for wrong in ["20", "much", "20 apples", "-1GiB"] {
             let error = parse("VMTEST_CACHE_LIMIT", wrong).unwrap_err();
@@ -179,6 +210,10 @@ mod tests {
         assert_eq!(parse("VMTEST_BACKEND", "auto").unwrap().backends, Vec::<String>::new());
         assert_eq!(parse("VMTEST_BACKEND", "qemu").unwrap().backends, ["qemu"]);
         assert_eq!(parse("VMTEST_REQUIRE", "cloud-hypervisor, qemu").unwrap().require, ["cloud-hypervisor", "qemu"]);
+        let both = parse("VMTEST_REQUIRE", "kvm,qemu").unwrap();
+        assert_eq!((both.require, both.require_kvm), (vec!["qemu".to_owned()], true));
+        assert!(parse("VMTEST_ON_MISSING", "skip").unwrap().skip_missing);
+        assert!(!parse("VMTEST_ON_MISSING", "fail").unwrap().skip_missing);
         assert_eq!(parse("VMTEST_CACHE_LIMIT", "20GiB").unwrap().cache_limit, Some(20 << 30));
         assert_eq!(parse("VMTEST_TIMEOUT_SCALE", "2.5").unwrap().timeout_scale, 2.5);
         let budget = Asked { memory: Some(8 << 30), cpus: Some(3), disk: None };

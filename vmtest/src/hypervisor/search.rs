@@ -39,6 +39,11 @@ impl Search {
         self.kvm.get_or_init(|| probe_kvm(Path::new(KVM)))
     }
 
+    /// Why KVM runs no guests here, if it does not.
+    pub(crate) fn why_no_kvm(&self) -> Option<String> {
+        (!self.kvm().works()).then(|| self.kvm().to_string())
+    }
+
     /// Takes KVM to work, for tests of our own whose VMM runs no guests.
     pub(crate) fn assume_kvm(&mut self) {
         self.kvm = OnceLock::from(KvmProbe::Works);
