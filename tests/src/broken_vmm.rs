@@ -46,20 +46,22 @@ fn main() {
             exit(3);
         }
         "refuses-the-kernel" if is_firecracker => serve_its_own(),
-        "refuses-the-kernel" => serve(),
+        "refuses-the-kernel" => serve("vm.boot", NO_KERNEL),
+        "refuses-the-machine" => serve("vm.create", "it is out of order\n"),
         _ => loop {
             thread::park();
         },
     }
 }
 
-/// Answers one call a connection: it does everything but boot.
-fn serve() {
+/// Answers one call a connection: it does everything but this.
+fn serve(refused: &str, why: &str) {
+    let refused = format!("PUT /api/v1/{refused}");
     while let Ok(call) = accept(API) {
         let mut request = [0; 16 << 10];
         let read = recv(call, &mut request, MsgFlags::empty()).unwrap_or_default();
-        let refused = request[..read].starts_with(b"PUT /api/v1/vm.boot");
-        let answer = if refused { refusal("500 Internal Server Error", NO_KERNEL) } else { DONE.to_owned() };
+        let refused = request[..read].starts_with(refused.as_bytes());
+        let answer = if refused { refusal("500 Internal Server Error", why) } else { DONE.to_owned() };
         // Whoever asked may have gone.
         _ = send(call, answer.as_bytes(), MsgFlags::empty());
     }

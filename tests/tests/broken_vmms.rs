@@ -41,6 +41,7 @@ fn auto() -> Victim {
 #[case::firecracker_exits("firecracker-exits", &["the machine ended with exit code 3", "Error: there is something that it"])]
 #[case::silent_firecracker("firecracker-silent", &["node `node` waits for `API answers` after: VMM alive"])]
 #[case::firecracker_refuses("firecracker-refuses-the-kernel", &["Firecracker refused `actions` (400", "Invalid Elf magic"])]
+#[case::answers_500("refuses-the-machine", &["node `node`", "cloud-hypervisor refused `vm.create` (500", "it is out of order"])]
 fn what_a_vmm_does_wrong_is_said(#[case] does: &str, #[case] said: &[&str]) {
     let (victim, _dir) = with(does, Victim::new("boots"));
     // For the one that says nothing: three seconds.

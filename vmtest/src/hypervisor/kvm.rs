@@ -105,7 +105,30 @@ fn run(device: &Path) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
     use super::*;
+
+    #[test]
+    fn a_device_that_may_not_be_opened_is_not_taken_for_a_missing_one() {
+        let device = tempfile::NamedTempFile::new().unwrap();
+        fs::set_permissions(device.path(), PermissionsExt::from_mode(0o000)).unwrap();
+        // Root may open it all the same, unless it gives that up; a thread can for itself.
+        let found = thread::scope(|scope| {
+            let probe = scope.spawn(|| {
+                let mut rights = capabilities(None).unwrap();
+                rights.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+                set_capabilities(None, rights).unwrap();
+                probe_kvm(device.path())
+            });
+            probe.join().unwrap()
+        });
+        assert_eq!(found, KvmProbe::Denied);
+        assert!(found.to_string().contains("usermod -aG kvm"), "{found}");
+        assert!(KvmProbe::Absent.to_string().starts_with("no /dev/kvm"));
+    }
 
     #[test]
     fn a_missing_device_and_one_that_is_no_kvm_are_told_apart() {
