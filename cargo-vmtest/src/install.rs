@@ -1,6 +1,9 @@
 //! What the host must have, and how to get it.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+};
 
 /// A program with the package that has it on Debian and Ubuntu.
 type Program = (&'static str, &'static str);
@@ -21,6 +24,27 @@ pub(crate) enum Purpose {
     Cluster,
     /// Tests of all kinds.
     Tests,
+}
+
+/// A VMM that no package of the distribution has.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Vmm {
+    CloudHypervisor,
+}
+
+/// Fetches cloud-hypervisor, and says where it is.
+///
+/// # Errors
+/// Why it is not there.
+pub(crate) fn cloud_hypervisor(url: Option<&str>, sha256: Option<&str>) -> Result<ExitCode, String> {
+    let installed = vmtest::__private::install_cloud_hypervisor(url, sha256).map_err(|e| {
+        format!(
+            "{e}\non a host without a way there, put the program on PATH, or set VMTEST_CLOUD_HYPERVISOR to its path"
+        )
+    });
+    let (version, path) = installed?;
+    println!("cloud-hypervisor v{version} is {}; tests take it where none is on PATH", path.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Checks that everything is there, and installs what is missing if that was asked for.

@@ -67,6 +67,18 @@ enum Command {
         #[command(flatten)]
         options: lab::Options,
     },
+    /// Fetch a VMM for the tests of this user: its SHA-256 is checked, and it is used where none is on PATH. Tests themselves
+    /// never fetch any.
+    Install {
+        #[arg(value_enum)]
+        program: install::Vmm,
+        /// Where to get it from, in place of the project's own release page: the same file, or that of --sha256.
+        #[arg(long)]
+        url: Option<String>,
+        /// What its SHA-256 must be, where it is another release.
+        #[arg(long, requires = "url")]
+        sha256: Option<String>,
+    },
     /// Remove what killed runs left behind; live runs are never touched.
     Prune {
         /// Say what would be removed, and change nothing.
@@ -109,6 +121,9 @@ fn main() -> ExitCode {
             // Making a disk takes no right, but removing an old one whose files belong to fake machines does.
             drop(rootless());
             fixture::run(command)
+        }
+        Command::Install { program: install::Vmm::CloudHypervisor, url, sha256 } => {
+            install::cloud_hypervisor(url.as_deref(), sha256.as_deref())
         }
         Command::Prune { dry_run, json } => rootless().and_then(|()| prune::run(dry_run, json)),
     };

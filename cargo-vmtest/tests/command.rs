@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -181,4 +183,63 @@ fn a_lab_needs_something_to_run() {
         assert_eq!(ended.status.code(), Some(1));
         assert!(text(&ended.stderr).contains(said), "{}", text(&ended.stderr));
     }
+}
+
+/// Serves this file on loopback for as long as the test runs.
+fn serve(content: &'static str) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
+    let url = format!("http://{}/cloud-hypervisor-static", listener.local_addr().expect("it is bound"));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let head = BufReader::new(stream.try_clone().expect("it can be duplicated")).lines();
+            head.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+            let length = content.len();
+            // A client that goes is none of its business.
+            _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{content}");
+        }
+    });
+    url
+}
+
+/// The SHA-256 of a text.
+fn sha256(text: &str) -> String {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(file.path(), text).expect("it can be written");
+    vmtest_images::Digest::of_file(file.path()).expect("it can be read").to_string()
+}
+
+#[test]
+fn a_vmm_is_fetched_checked_and_kept() {
+    const NEW: &str = "#!/bin/sh\necho cloud-hypervisor v53.0\n";
+    const OLD: &str = "#!/bin/sh\necho cloud-hypervisor v44.0\n";
+    let cache = tempfile::tempdir().expect("a temporary directory");
+    let install = |more: &[&str]| {
+        let args = [&["install", "cloud-hypervisor"], more].concat();
+        vmtest(&args, |command| _ = command.env("VMTEST_CACHE", cache.path()))
+    };
+    let program = cache.path().join("programs/cloud-hypervisor");
+    let (new, old) = (serve(NEW), serve(OLD));
+
+    // A mirror with another file.
+    let wrong = install(&["--url", &new]);
+    assert_eq!(wrong.status.code(), Some(1));
+    let said = text(&wrong.stderr);
+    assert!(
+        said.contains("is not what it should be: its SHA-256 is ") && said.contains("VMTEST_CLOUD_HYPERVISOR"),
+        "{said}"
+    );
+    assert!(!program.exists());
+
+    let too_old = install(&["--url", &old, "--sha256", &sha256(OLD)]);
+    assert!(text(&too_old.stderr).contains("v45.0 is the oldest that works"), "{}", text(&too_old.stderr));
+    assert!(!program.exists());
+
+    let done = install(&["--url", &new, "--sha256", &sha256(NEW)]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let said = format!("cloud-hypervisor v53.0 is {}; tests take it where none is on PATH\n", program.display());
+    assert_eq!(text(&done.stdout), said);
+    assert_eq!(fs::read_to_string(&program).expect("it is there"), NEW);
+
+    let without = install(&["--sha256", &sha256(NEW)]);
+    assert_eq!(without.status.code(), Some(2), "{}", text(&without.stderr));
 }

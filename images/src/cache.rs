@@ -38,9 +38,24 @@ impl Cache {
         self.root.join("images")
     }
 
+    /// Where files of the network are kept.
+    pub(crate) fn downloads(&self) -> PathBuf {
+        self.root.join("downloads")
+    }
+
+    /// Where programs are that were fetched, by their names.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.root.join("programs")
+    }
+
     /// Waits until nobody else builds the image of this name, and says so if it must. The lock is freed with the result.
     pub(crate) fn lock(&self, name: &str, waits: impl FnOnce()) -> Result<File> {
-        let path = self.images().join(format!("{name}.lock"));
+        self.lock_in(&self.images(), name, waits)
+    }
+
+    /// The same for what has this name in this directory of the cache.
+    pub(crate) fn lock_in(&self, dir: &Path, name: &str, waits: impl FnOnce()) -> Result<File> {
+        let path = dir.join(format!("{name}.lock"));
         let open = |path: &Path| OpenOptions::new().create(true).truncate(false).write(true).open(path);
         let file = open(&path).map_err(Error::file("open", &path))?;
         if file.try_lock().is_err() {

@@ -62,6 +62,34 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// What should be a SHA-256 is none.
+    #[error(
+        "`{text}` is no SHA-256: give its 64 hexadecimal digits, as `sha256sum` prints them; nothing is fetched without"
+    )]
+    NoDigest {
+        /// What was given.
+        text: String,
+    },
+    /// A file could not be fetched.
+    #[error("cannot fetch {url}, after {tries} {}: {why}", if *tries == 1 { "try" } else { "tries" })]
+    Download {
+        /// Its address.
+        url: String,
+        /// What happened to the last try.
+        why: String,
+        /// How many tries failed in a row.
+        tries: u32,
+    },
+    /// What was fetched is something else than what was asked for. Nothing of it stays.
+    #[error("{url} is not what it should be: its SHA-256 is {is}, and {expected} was expected; nothing of it was kept")]
+    Corrupt {
+        /// Its address.
+        url: String,
+        /// Its digest.
+        is: String,
+        /// The one that it should have.
+        expected: String,
+    },
     /// A package lacks a file that an image needs.
     #[error("the packages hold no `{what}`; the image cannot be made from them")]
     Content {

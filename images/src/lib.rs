@@ -7,19 +7,23 @@
 mod cache;
 mod cpio_writer;
 mod error;
+mod fetch;
 mod image;
 mod kernel;
 mod micro;
 mod modules;
 mod packages;
+mod programs;
 mod seed;
 mod tree;
 mod vmlinux;
 
 pub use cache::Cache;
 pub use error::Error;
+pub use fetch::{Digest, Fetch};
 pub use image::{Image, Progress, ensure, find, known, record};
 pub use kernel::kernel_release;
+pub use programs::{install, installed};
 pub use seed::{GuestConfig, HostKey, Interface, Mount, append_seed};
 pub use tree::{tree, write_seed};
 pub use vmlinux::vmlinux;

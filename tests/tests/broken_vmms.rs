@@ -66,8 +66,10 @@ fn firecracker_is_not_tried_unless_it_is_named() {
 
 #[test]
 fn without_any_backend_all_are_named() {
-    let said =
-        ["no backend runs here: cloud-hypervisor: no cloud-hypervisor on PATH: get it from", "; qemu: no qemu-system"];
+    let said = [
+        "no backend runs here: cloud-hypervisor: no cloud-hypervisor on PATH: run `cargo vmtest install cloud-hypervisor`",
+        "; qemu: no qemu-system",
+    ];
     auto().env("PATH", "/nonexistent").run().assert_failed_with(&said).assert_nothing_left();
 }
 

@@ -107,7 +107,10 @@ pub mod __private {
     pub use linkme;
 
     pub use crate::{
-        harness::{Context, MAKERS, Maker, Param, Parameter, SKIPPED, Setting, Skipped, TestCase, manifest_dir, run},
+        harness::{
+            Context, MAKERS, Maker, Param, Parameter, SKIPPED, Setting, Skipped, TestCase, install_cloud_hypervisor,
+            manifest_dir, run,
+        },
         spec::{Allow, Capability, NetworkPlace},
     };
 }

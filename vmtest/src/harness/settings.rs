@@ -132,6 +132,7 @@ impl Settings {
                 _ => return Err(format!("unknown setting `{name}`: valid are {}", NAMES.join(", "))),
             }
         }
+        settings.search.set_cache(settings.cache_dir());
         Ok(settings)
     }
 }

@@ -166,6 +166,24 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
     }
 }
 
+/// A VMM that can be fetched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Release {
+    pub(crate) url: &'static str,
+    pub(crate) sha256: &'static str,
+}
+
+/// That of cloud-hypervisor.
+pub(crate) const CLOUD_HYPERVISOR_RELEASE: Release = cloud_hypervisor::RELEASE;
+
+/// The version of this cloud-hypervisor.
+///
+/// # Errors
+/// [`Kind::Missing`] for another program, or one that is too old.
+pub(crate) fn check_cloud_hypervisor(program: &Path) -> Result<String, Error> {
+    cloud_hypervisor::check(program).map(|(version, _)| version)
+}
+
 /// What machines of the backend of this name can do on a host that lets them; known without its VMM.
 pub(crate) fn potential(name: &str) -> &'static [Capability] {
     match name {

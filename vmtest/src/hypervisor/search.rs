@@ -7,6 +7,8 @@ use std::{
     sync::OnceLock,
 };
 
+use vmtest_images::installed;
+
 use super::kvm::{KvmProbe, probe_kvm};
 use crate::{
     error::{Error, Kind},
@@ -20,6 +22,8 @@ const KVM: &str = "/dev/kvm";
 pub(crate) struct Search {
     /// Paths of VMMs, by backend; others are looked for on PATH.
     binaries: BTreeMap<&'static str, PathBuf>,
+    /// The cache, which has those that were fetched.
+    cache: Option<PathBuf>,
     kvm: OnceLock<KvmProbe>,
 }
 
@@ -29,9 +33,15 @@ impl Search {
         self.binaries.insert(backend, path.into());
     }
 
-    /// The VMM of this backend: at the path that is set, else the program of this name on PATH.
+    /// Programs that were fetched are in this cache.
+    pub(crate) fn set_cache(&mut self, cache: PathBuf) {
+        self.cache = Some(cache);
+    }
+
+    /// The VMM of this backend: at the path that is set, else the program of this name on PATH, else the one that was fetched.
     pub(super) fn program(&self, backend: &str, name: &str) -> Option<PathBuf> {
-        self.binaries.get(backend).cloned().or_else(|| find_program(name))
+        let fetched = || self.cache.as_deref().map(|cache| installed(cache, name)).filter(|program| program.is_file());
+        self.binaries.get(backend).cloned().or_else(|| find_program(name)).or_else(fetched)
     }
 
     /// Whether KVM runs guest code here; tried once.
@@ -61,4 +71,26 @@ pub(super) fn version(program: &Path, what: &str, before: &str) -> Result<String
     let text = String::from_utf8_lossy(&output.stdout);
     let version = text.split_once(before).and_then(|(_, rest)| rest.split_whitespace().next());
     version.map(str::to_owned).ok_or_else(|| failed(format!("it says `{}`", text.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_fetched_comes_after_what_is_set_and_what_is_on_path() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut search = Search::default();
+        search.set_cache(cache.path().to_owned());
+        assert_eq!(search.program("backend", "no-such-vmm"), None);
+        for name in ["no-such-vmm", "sh"] {
+            let program = cache.path().join(name);
+            std::fs::write(&program, "").unwrap();
+            vmtest_images::install(&vmtest_images::Cache::open(cache.path()).unwrap(), name, &program).unwrap();
+        }
+        assert_eq!(search.program("backend", "no-such-vmm"), Some(installed(cache.path(), "no-such-vmm")));
+        assert_eq!(search.program("backend", "sh"), find_program("sh"));
+        search.set_binary("backend", "/set");
+        assert_eq!(search.program("backend", "sh"), Some("/set".into()));
+    }
 }

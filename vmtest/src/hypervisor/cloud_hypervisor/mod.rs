@@ -5,7 +5,10 @@ mod config;
 mod events;
 mod machine;
 mod probe;
+mod release;
 mod render;
 
 pub(super) use machine::CloudHypervisor;
+pub(super) use probe::check;
 use probe::{ChvFacts, probe};
+pub(super) use release::RELEASE;

@@ -1,7 +1,8 @@
 //! Finds cloud-hypervisor on this host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::release;
 use crate::{
     error::{Error, Kind},
     hypervisor::{CLOUD_HYPERVISOR, Search, search::version},
@@ -28,7 +29,7 @@ pub(super) struct ChvFacts {
     pub(super) landlock: bool,
 }
 
-/// Looks for cloud-hypervisor at the path that is set, else on PATH, asks it for its version, and sees whether KVM works,
+/// Looks for cloud-hypervisor at the path that is set, else on PATH, else where it was fetched to, asks it for its version, and sees whether KVM works,
 /// without which it runs nothing.
 ///
 /// # Errors
@@ -37,17 +38,12 @@ pub(super) fn probe(search: &Search) -> Result<ChvFacts, Error> {
     let missing = |why: String| Error::new(Kind::Missing, why);
     let program = search.program(CLOUD_HYPERVISOR, CLOUD_HYPERVISOR).ok_or_else(|| {
         missing(format!(
-            "no {CLOUD_HYPERVISOR} on PATH: get it from {RELEASES}, or set VMTEST_CLOUD_HYPERVISOR to its path"
+            "no {CLOUD_HYPERVISOR} on PATH: run `cargo vmtest install cloud-hypervisor`, which fetches v{}, or get it from \
+             {RELEASES} and set VMTEST_CLOUD_HYPERVISOR to its path",
+            release::VERSION
         ))
     })?;
-    let version = version(&program, CLOUD_HYPERVISOR, "cloud-hypervisor v")?;
-    let major = major(&version).ok_or_else(|| missing(format!("{} has no version: {version}", program.display())))?;
-    if major < OLDEST {
-        return Err(missing(format!(
-            "{} is cloud-hypervisor v{version}, and v{OLDEST}.0 is the oldest that works: get a newer one from {RELEASES}",
-            program.display()
-        )));
-    }
+    let (version, major) = check(&program)?;
     if !search.kvm().works() {
         return Err(missing(format!("cloud-hypervisor runs no guests here: {}", search.kvm())));
     }
@@ -57,6 +53,23 @@ pub(super) fn probe(search: &Search) -> Result<ChvFacts, Error> {
         leaves_taps_alone: major >= LEAVES_TAPS_ALONE,
         landlock: landlock_version().is_some_and(|version| version >= LANDLOCK),
     })
+}
+
+/// The version of this cloud-hypervisor, whole and its first number.
+///
+/// # Errors
+/// [`Kind::Missing`] for another program, or one that is too old.
+pub(in crate::hypervisor) fn check(program: &Path) -> Result<(String, u32), Error> {
+    let missing = |why: String| Error::new(Kind::Missing, why);
+    let version = version(program, CLOUD_HYPERVISOR, "cloud-hypervisor v")?;
+    let major = major(&version).ok_or_else(|| missing(format!("{} has no version: {version}", program.display())))?;
+    if major < OLDEST {
+        return Err(missing(format!(
+            "{} is cloud-hypervisor v{version}, and v{OLDEST}.0 is the oldest that works: get a newer one from {RELEASES}",
+            program.display()
+        )));
+    }
+    Ok((version, major))
 }
 
 fn major(version: &str) -> Option<u32> {
