@@ -28,7 +28,7 @@ pub mod harness;
 pub mod plan;
 pub mod spec;
 
-pub use cluster::{Cluster, Condition, Node, Snapshot, State};
+pub use cluster::{Cluster, Condition, Disk, Liveness, NewDisk, Node, Snapshot, State};
 pub use error::{Error, Kind, Phase};
 pub use failure::{Context, Failure};
 pub use guest::eventually;
@@ -83,7 +83,7 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use crate::{
-        Cluster, Condition, Context, Error, Failure, Fixture, Node, Result, eventually,
+        Cluster, Condition, Context, Error, Failure, Fixture, NewDisk, Node, Result, eventually,
         spec::{NetworkSpec, NodeSpec},
         vm_test,
     };

@@ -23,6 +23,20 @@ mount -t tmpfs tmpfs /dev/shm && mount -t tmpfs -o mode=755 tmpfs /run && mount 
 while read -r module; do
     insmod "/lib/vmtest/$module" || failed "cannot load the kernel module $module"
 done </lib/vmtest/order
+# What only some machines have.
+while read -r pattern modules; do
+    for device in /sys/bus/virtio/devices/* /sys/bus/pci/devices/*; do
+        read -r alias <"$device/modalias"
+        case $alias in
+        $pattern)
+            for module in $modules; do
+                insmod "/lib/vmtest/$module" || failed "cannot load the kernel module $module"
+            done
+            break
+            ;;
+        esac
+    done
+done </lib/vmtest/drivers
 # A machine that runs machines itself.
 if [ -e /lib/vmtest/host-order ]; then
     while read -r module; do

@@ -19,6 +19,9 @@ pub(super) const OWN_PARTS: &[&str] = &[INIT, INITTAB];
 /// What the guests' disks, network and random numbers need.
 const MODULES: &[&str] =
     &["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ext4", "overlay", "af_packet"];
+/// Modules that are loaded only where a machine has the device: what the kernel calls it, as a pattern of the shell, and its
+/// driver.
+const DRIVERS: &[(&str, &str)] = &[("virtio:d00000005v*", "virtio_balloon")];
 /// What a machine needs beside these that runs machines itself: KVM, and what their networks are made of.
 const HOST_MODULES: &[&str] = &[
     "kvm_intel",
@@ -55,10 +58,21 @@ pub(super) fn write(root: &Path, kernel_version: &str, host: bool, out: &Path) -
     let applets = packages::run(Command::new(&busybox).arg("--list-full"))?;
     let libraries = libraries(root, &dropbear)?;
     let (order, mut modules) = collect_modules(root, kernel_version, MODULES)?;
+    let mut drivers = String::new();
+    for (device, driver) in DRIVERS {
+        let (order, of_driver) = collect_modules(root, kernel_version, &[driver])?;
+        let new: Vec<_> = of_driver.into_iter().filter(|(name, _)| is_new(&modules, name)).collect();
+        let order: Vec<_> = order.lines().filter(|name| new.iter().any(|(other, _)| other == name)).collect();
+        // One that is built into the kernel is there.
+        if !order.is_empty() {
+            drivers += &format!("{device} {}\n", order.join(" "));
+        }
+        modules.extend(new);
+    }
     let mut host_order = None;
     if host {
         let (order, of_host) = collect_modules(root, kernel_version, HOST_MODULES)?;
-        let is_new = |name: &str| modules.iter().all(|(other, _): &Named| other != name);
+        let is_new = |name: &str| is_new(&modules, name);
         host_order =
             Some(order.lines().filter(|name| is_new(name)).map(|name| format!("{name}\n")).collect::<String>());
         let new: Vec<_> = of_host.into_iter().filter(|(name, _)| is_new(name)).collect();
@@ -112,6 +126,7 @@ pub(super) fn write(root: &Path, kernel_version: &str, host: bool, out: &Path) -
             archive.file(at, 0o755, content)?;
         }
         archive.file(&format!("{MODULE_DIR}/order"), 0o644, order.as_bytes())?;
+        archive.file(&format!("{MODULE_DIR}/drivers"), 0o644, drivers.as_bytes())?;
         if let Some(order) = &host_order {
             archive.file(&format!("{MODULE_DIR}/host-order"), 0o644, order.as_bytes())?;
         }
@@ -125,6 +140,10 @@ pub(super) fn write(root: &Path, kernel_version: &str, host: bool, out: &Path) -
 
 /// A file of the guest: its name and its content.
 type Named = (String, Vec<u8>);
+
+fn is_new(modules: &[Named], name: &str) -> bool {
+    modules.iter().all(|(other, _)| other != name)
+}
 
 /// These modules and what they need with their names in the guest, and those names in the order in which they must be loaded.
 fn collect_modules(root: &Path, kernel_version: &str, wanted: &[&str]) -> Result<(String, Vec<Named>)> {

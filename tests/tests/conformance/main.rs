@@ -2,6 +2,7 @@
 //! machines cannot do it. Prints a matrix in the end.
 
 mod cases;
+mod devices;
 mod faults;
 
 use std::{
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
         }
     };
     let results = Results::default();
-    let cases: Vec<Case> = cases::CASES.iter().chain(faults::CASES).copied().collect();
+    let cases: Vec<Case> = cases::CASES.iter().chain(devices::CASES).chain(faults::CASES).copied().collect();
     let trials = backends.iter().flat_map(|backend| cases.iter().map(|case| trial(backend, *case, results.clone())));
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if !arguments.list {

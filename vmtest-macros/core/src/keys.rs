@@ -84,6 +84,9 @@ pub const CAPABILITIES: &[(&str, &str)] = &[
     ("nested", "Nested"),
     ("vsock", "Vsock"),
     ("snapshot", "Snapshot"),
+    ("resize", "Resize"),
+    ("disk_rate", "DiskRate"),
+    ("hotplug", "Hotplug"),
 ];
 
 /// Where a network can be, with the variant that it becomes.
@@ -93,8 +96,17 @@ pub(crate) const PLACES: &[(&str, &str)] = &[("own", "Own"), ("host", "Host")];
 pub(crate) const KEYS: &[Key] = &[
     Key { name: "image", places: ANYWHERE, form: Form::Choice(Setting::Image, "with"), example: r#"image = "micro""# },
     Key { name: "cpus", places: ANYWHERE, form: Form::Count(Setting::Cpus), example: "cpus = 2" },
+    Key { name: "max_cpus", places: ANYWHERE, form: Form::Count(Setting::MaxCpus), example: "max_cpus = 4" },
     Key { name: "memory", places: ANYWHERE, form: Form::Size(Setting::Memory), example: r#"memory = "512MiB""# },
+    Key {
+        name: "max_memory",
+        places: ANYWHERE,
+        form: Form::Size(Setting::MaxMemory),
+        example: r#"max_memory = "1GiB""#,
+    },
     Key { name: "disk", places: ANYWHERE, form: Form::Size(Setting::Disk), example: r#"disk = "8GiB""# },
+    Key { name: "disk_rate", places: ANYWHERE, form: Form::Size(Setting::DiskRate), example: r#"disk_rate = "10MiB""# },
+    Key { name: "disk_iops", places: ANYWHERE, form: Form::Count(Setting::DiskIops), example: "disk_iops = 500" },
     Key { name: "fixture", places: ANYWHERE, form: Form::Fixture, example: r#"fixture("tests/data", at = "/srv")"# },
     Key {
         name: "kernel",

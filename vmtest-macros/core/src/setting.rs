@@ -9,10 +9,17 @@ use syn::{LitStr, Path};
 pub(crate) enum Setting {
     Image(LitStr),
     Cpus(u32),
+    MaxCpus(u32),
     /// In bytes.
     Memory(u64),
     /// In bytes.
+    MaxMemory(u64),
+    /// In bytes.
     Disk(u64),
+    /// In bytes a second.
+    DiskRate(u64),
+    /// In operations a second.
+    DiskIops(u32),
     Fixture(Fixture),
     Network(Network),
     Nested(bool),
@@ -76,8 +83,12 @@ impl Setting {
         let variant = match self {
             Self::Image(name) => quote!(Image(#name)),
             Self::Cpus(count) => quote!(Cpus(#count)),
+            Self::MaxCpus(count) => quote!(MaxCpus(#count)),
             Self::Memory(bytes) => quote!(Memory(#bytes)),
+            Self::MaxMemory(bytes) => quote!(MaxMemory(#bytes)),
             Self::Disk(bytes) => quote!(Disk(#bytes)),
+            Self::DiskRate(bytes) => quote!(DiskRate(#bytes)),
+            Self::DiskIops(count) => quote!(DiskIops(#count)),
             Self::Fixture(fixture) => {
                 let Fixture { dir, at, label } = fixture;
                 let (at, label) = (option(at.as_ref()), option(label.as_ref()));

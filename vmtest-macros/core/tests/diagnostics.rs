@@ -49,12 +49,12 @@ fn on_function(item: &str, expected: &str) {
 fn unknown_key() {
     on_test(
         "memroy = \"1GiB\"",
-        "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, \
+        "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, \
          `kernel`, `kernel_args`, `nested`, `rate`, `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `requires`, `budget`, `allow`, `crate`",
     );
     on_node(
         "colour = 3",
-        "unknown key `colour`\na node takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel`, `kernel_args`, `nested`, `rate`, `ip`, `mac`, \
+        "unknown key `colour`\na node takes `image`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, `kernel`, `kernel_args`, `nested`, `rate`, `ip`, `mac`, \
          `network`",
     );
     on_test(
@@ -400,7 +400,7 @@ fn all_problems_are_reported_at_once() {
             "nothing stands before this comma",
             "`memory` needs a value: write `memory = \"512MiB\"`",
             "`cpus` takes a whole number, at least 1: write `cpus = 2`",
-            "unknown key `weather`\nthe test takes `image`, `cpus`, `memory`, `disk`, `fixture`, `kernel`, `kernel_args`, `nested`, `rate`, \
+            "unknown key `weather`\nthe test takes `image`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, `kernel`, `kernel_args`, `nested`, `rate`, \
              `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `requires`, `budget`, `allow`, `crate`",
             "a test is asynchronous: write `async fn boots`",
             "a test cannot be generic: nobody is there to choose the types",

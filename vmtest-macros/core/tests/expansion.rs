@@ -499,10 +499,18 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn image() {}
                 ///cpus = 2
                 pub fn cpus() {}
+                ///max_cpus = 4
+                pub fn max_cpus() {}
                 ///memory = "512MiB"
                 pub fn memory() {}
+                ///max_memory = "1GiB"
+                pub fn max_memory() {}
                 ///disk = "8GiB"
                 pub fn disk() {}
+                ///disk_rate = "10MiB"
+                pub fn disk_rate() {}
+                ///disk_iops = 500
+                pub fn disk_iops() {}
                 ///fixture("tests/data", at = "/srv")
                 pub fn fixture() {}
                 ///kernel = "tests/bzImage"
@@ -539,10 +547,18 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn image() {}
                 ///cpus = 2
                 pub fn cpus() {}
+                ///max_cpus = 4
+                pub fn max_cpus() {}
                 ///memory = "512MiB"
                 pub fn memory() {}
+                ///max_memory = "1GiB"
+                pub fn max_memory() {}
                 ///disk = "8GiB"
                 pub fn disk() {}
+                ///disk_rate = "10MiB"
+                pub fn disk_rate() {}
+                ///disk_iops = 500
+                pub fn disk_iops() {}
                 ///fixture("tests/data", at = "/srv")
                 pub fn fixture() {}
                 ///kernel = "tests/bzImage"

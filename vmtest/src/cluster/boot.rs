@@ -92,7 +92,7 @@ async fn launch(run: &Arc<Run>, member: &Arc<Member>, from: Option<&Saved>) -> R
 fn make_scratch(run: &Run, member: &Member) -> Result<(), Error> {
     // Not by its name, which a machine that has left may have had before.
     let path = run.scratch.path().join(member.plan.index.to_string());
-    let needed = member.plan.scratch.is_some() || member.plan.snapshots;
+    let needed = member.plan.scratch.is_some() || member.plan.snapshots || member.plan.hotplug;
     if !needed || path.exists() {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{member::Member, run::Run};
+use super::{member::Member, node::has_first_memory, run::Run};
 use crate::{
     error::{Error, Kind},
     evidence::{Event, Rung},
@@ -76,6 +76,9 @@ async fn rungs(run: &Run, member: &Member, plan: &LaunchPlan) -> Result<(), Erro
         && let Some(script) = mounts::check(&member.plan.disks, run.plan.capabilities.has(Capability::OwnKernel))
     {
         succeeds(member, &script, "a disk is not where it was asked for").await?;
+    }
+    if !plan.goes_on {
+        has_first_memory(run, member).await?;
     }
     reached(Rung::SshAuthenticated);
     Ok(())

@@ -139,7 +139,7 @@ fn memory_and_cpus(cost: Resources) -> Resources {
 }
 
 /// Takes the share of machines that join. The test's time stands still while it waits.
-async fn lease(run: &Run, cost: Resources) -> Result<(), Error> {
+pub(super) async fn lease(run: &Run, cost: Resources) -> Result<(), Error> {
     let _stopped = run.clock.stop();
     let emit = |event: &Event| run.emit(event);
     let wait = ShownWait::of(&run.plan.name, &emit);

@@ -17,8 +17,8 @@ use crate::{
     evidence::Rung,
     guest::ssh::Ssh,
     host::{Anomaly, Console, Ended, Process, ProcessId},
-    hypervisor::Machine,
-    plan::NodePlan,
+    hypervisor::{Answering, Machine},
+    plan::{DiskPlan, HOTPLUG_PLACES, NodePlan},
 };
 
 /// An init gives its processes two seconds between its signals and the end of the machine; a connection that breaks is
@@ -53,6 +53,8 @@ pub(crate) struct Member {
     means: Mutex<&'static str>,
     vmm: Mutex<Vmm>,
     rungs: Mutex<Vec<(Rung, Duration)>>,
+    /// What has been plugged into its VMM, by place.
+    attached: Mutex<[Option<DiskPlan>; HOTPLUG_PLACES]>,
 }
 
 /// The VMM of the current boot.
@@ -104,6 +106,7 @@ impl Member {
             means: Mutex::default(),
             vmm: Mutex::default(),
             rungs: Mutex::default(),
+            attached: Mutex::default(),
         }
     }
 
@@ -123,6 +126,7 @@ impl Member {
     /// A VMM is about to be started for it.
     pub(crate) fn begin_life(&self) {
         lock(&self.rungs).clear();
+        *lock(&self.attached) = Default::default();
         *lock(&self.vmm) = Vmm::default();
         *lock(&self.intent) = None;
         self.console.begin();
@@ -162,6 +166,11 @@ impl Member {
         *lock(&self.means)
     }
 
+    /// What has been plugged into its VMM, by place.
+    pub(crate) fn attached(&self) -> MutexGuard<'_, [Option<DiskPlan>; HOTPLUG_PLACES]> {
+        lock(&self.attached)
+    }
+
     pub(crate) fn intent(&self) -> Option<Action> {
         *lock(&self.intent)
     }
@@ -179,7 +188,7 @@ impl Member {
     }
 
     pub(crate) fn set_machine(&self, machine: Arc<dyn Machine>) {
-        lock(&self.vmm).machine = Some(machine);
+        lock(&self.vmm).machine = Some(Arc::new(Answering(machine)));
     }
 
     pub(crate) fn machine(&self) -> Option<Arc<dyn Machine>> {

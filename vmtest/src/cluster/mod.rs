@@ -25,8 +25,10 @@ pub(crate) use clock::Clock;
 pub use handle::Cluster;
 pub(crate) use host_side::HostSide;
 pub(crate) use member::Member;
-pub use node::{Condition, ConsoleLines, Exit, Forward, Lines, Node, Process, Running, Sh, Snapshot, Spawn, Wait};
-pub use power::State;
+pub use node::{
+    Condition, ConsoleLines, Disk, Exit, Forward, Lines, NewDisk, Node, Process, Running, Sh, Snapshot, Spawn, Wait,
+};
+pub use power::{Liveness, State};
 pub(crate) use provision::provision;
 pub use reconcile::{Abandoned, AbandonedRun};
 pub(crate) use reconcile::{Mode, Places, reconcile};

@@ -1,6 +1,6 @@
 //! What proves that a machine has its disks where they were asked for.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use crate::plan::DiskPlan;
 
@@ -29,7 +29,24 @@ pub(crate) fn check(disks: &[DiskPlan], own_kernel: bool) -> Option<String> {
     Some(format!("{MOUNTED}{}exit $wrong", disks.iter().map(line).collect::<String>()))
 }
 
-fn quoted(word: &str) -> Cow<'_, str> {
+/// A script that mounts a disk that was plugged in just now, once it is there; it fails, and says why, when it is not in time.
+pub(crate) fn mount(DiskPlan { label, at, read_only, .. }: &DiskPlan, within: Duration) -> String {
+    let (label, at, tries) = (quoted(label), quoted(at), within.as_millis() / 50);
+    let access = if *read_only { "ro" } else { "rw" };
+    format!(
+        r#"tries={tries}
+until device=$(findfs LABEL={label}); do
+    tries=$((tries - 1))
+    [ "$tries" -gt 0 ] || exit 1
+    sleep 0.05
+done 2>/dev/null
+[ -n "$device" ] || {{ echo "there is no disk with the label "{label}; exit 1; }}
+mkdir -p {at} && mount -t ext4 -o {access} "$device" {at}
+"#
+    )
+}
+
+pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
     // Only a NUL byte cannot be quoted, and no mount point has one.
     shlex::try_quote(word).unwrap_or(Cow::Borrowed("''"))
 }

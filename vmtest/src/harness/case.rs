@@ -68,6 +68,14 @@ pub enum Setting {
         /// The node's hardware address there.
         mac: Option<[u8; 6]>,
     },
+    /// `max_cpus = n`
+    MaxCpus(u32),
+    /// `max_memory = ".."`, in bytes.
+    MaxMemory(u64),
+    /// `disk_rate = ".."`, in bytes a second.
+    DiskRate(u64),
+    /// `disk_iops = n`
+    DiskIops(u32),
     /// `nested = bool`
     Nested(bool),
     /// `rate = ".."`, in bits a second.
@@ -193,8 +201,12 @@ fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
         match *setting {
             Setting::Image(name) => to.image = Some(name.to_owned()),
             Setting::Cpus(n) => to.cpus = Some(n),
+            Setting::MaxCpus(n) => to.max_cpus = Some(n),
             Setting::Memory(bytes) => to.memory = Some(bytes),
+            Setting::MaxMemory(bytes) => to.max_memory = Some(bytes),
             Setting::Disk(bytes) => to.disk = Some(bytes),
+            Setting::DiskRate(bytes) => to.disk_rate = Some(bytes),
+            Setting::DiskIops(n) => to.disk_iops = Some(n),
             Setting::Nested(flag) => to.nested = Some(flag),
             Setting::Rate(bits) => to.rate = Some(bits),
             Setting::Kernel(path) => to.kernel = Some(path.into()),

@@ -1,5 +1,6 @@
 //! The programs that run machines. A new one is a folder here and a line in [`find`].
 
+mod answering;
 mod cloud_hypervisor;
 mod fake;
 mod firecracker;
@@ -21,6 +22,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use vmtest_images::GuestConfig;
 
+pub(crate) use answering::Answering;
 pub(crate) use launch::{ApiCall, DirectoryPlan, LaunchPlan, ListeningSocket, OpenFile, RootPlan};
 pub(crate) use search::Search;
 use start::{await_socket, connect_socket, listen, start};
@@ -29,7 +31,7 @@ use crate::{
     error::{Error, Kind},
     host::{Ended, Keeper, ProcessId},
     net::Links,
-    plan::{Capabilities, InterfacePlan, NetworkPlan, NodePlan},
+    plan::{Capabilities, DiskPlan, DiskRatePlan, InterfacePlan, NetworkPlan, NodePlan},
     spec::Capability,
 };
 
@@ -152,7 +154,33 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
     /// Writes the memory and the devices of the machine, which is paused, to files of this directory of its folder, from
     /// which it can go on later.
     fn save<'a>(&'a self, _dir: &'a str) -> BoxFuture<'a, Result<Saved, Error>> {
-        Box::pin(async { Err(Error::new(Kind::Spec, "machines of this backend cannot be saved")) })
+        Box::pin(async { Err(cannot("be saved")) })
+    }
+    /// Asks the guest for what it has beyond this much memory in bytes, or gives it back; what comes of it,
+    /// [`memory`](Self::memory) says.
+    fn set_memory(&self, _bytes: u64) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { Err(cannot("be given memory while they run")) })
+    }
+    /// How much memory in bytes the guest has.
+    fn memory(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        Box::pin(async { Err(cannot("be given memory while they run")) })
+    }
+    /// Plugs in virtual CPUs until it has so many.
+    fn add_cpus(&self, _count: u32) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { Err(cannot("be given CPUs while they run")) })
+    }
+    /// Plugs this disk in at a place below [`HOTPLUG_PLACES`](crate::plan::HOTPLUG_PLACES) that is free, no faster than this.
+    fn add_disk<'a>(
+        &'a self,
+        _place: usize,
+        _disk: &'a DiskPlan,
+        _rate: DiskRatePlan,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async { Err(cannot("be given disks while they run")) })
+    }
+    /// Asks the guest to let the disk at this place go; resolves when it has, and the VMM has closed it.
+    fn remove_disk(&self, _place: usize, _rate: DiskRatePlan) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { Err(cannot("be given disks while they run")) })
     }
     /// Presses the power button, which the guest may ignore.
     fn power_button(&self) -> BoxFuture<'_, Result<(), Error>>;
@@ -184,12 +212,31 @@ pub(crate) fn check_cloud_hypervisor(program: &Path) -> Result<String, Error> {
     cloud_hypervisor::check(program).map(|(version, _)| version)
 }
 
+fn cannot(what: &str) -> Error {
+    Error::new(Kind::Spec, format!("machines of this backend cannot {what}"))
+}
+
 /// What machines of the backend of this name can do on a host that lets them; known without its VMM.
 pub(crate) fn potential(name: &str) -> &'static [Capability] {
     match name {
         FAKE => &[Capability::Faults],
-        CLOUD_HYPERVISOR => &[Capability::OwnKernel, Capability::Nested, Capability::Vsock, Capability::Snapshot],
-        QEMU => &[Capability::OwnKernel, Capability::Nested, Capability::Snapshot],
+        CLOUD_HYPERVISOR => &[
+            Capability::OwnKernel,
+            Capability::Nested,
+            Capability::Vsock,
+            Capability::Snapshot,
+            Capability::Resize,
+            Capability::DiskRate,
+            Capability::Hotplug,
+        ],
+        QEMU => &[
+            Capability::OwnKernel,
+            Capability::Nested,
+            Capability::Snapshot,
+            Capability::Resize,
+            Capability::DiskRate,
+            Capability::Hotplug,
+        ],
         FIRECRACKER => &[Capability::OwnKernel, Capability::Vsock, Capability::Snapshot],
         _ => &[],
     }

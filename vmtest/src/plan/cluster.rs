@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Capabilities, DiskPlan, EgressPlan, Facts, InterfacePlan, NetworkPlan, NodePlan, RatePlan, SCRATCH,
     addresses::{Addresses, assign},
+    headroom::{disk_rate, headroom},
     kernel,
     network::{MAX_NODES, ip6},
     problems::Problems,
@@ -230,6 +231,8 @@ fn plan_node(
             MIN_MEMORY >> 20
         ));
     }
+    let headroom = headroom(&node.name, (cpus, memory), [own, defaults], facts, problems);
+    let disk_rate = disk_rate(&node.name, [own, defaults], facts, problems);
     let fixtures: Vec<_> = defaults.fixtures.iter().chain(&own.fixtures).collect();
     if fixtures.len() > MAX_FIXTURES {
         problems.spec(format!("node `{}`: {} fixtures, but a node takes {MAX_FIXTURES}", node.name, fixtures.len()));
@@ -298,8 +301,12 @@ fn plan_node(
         interfaces,
         nested,
         snapshots: spec.requires.contains(&Capability::Snapshot),
+        hotplug: spec.requires.contains(&Capability::Hotplug),
         cpus,
+        max_cpus: headroom.max_cpus,
         memory: memory >> 20 << 20,
+        max_memory: headroom.max_memory,
+        disk_rate,
         kernel: kernel.display().to_string(),
         foreign_kernel,
         initramfs: "initramfs".into(),
@@ -349,7 +356,7 @@ fn plan_disks(node: &str, fixtures: &[&FixtureSpec], facts: &Facts, problems: &m
 }
 
 /// The path without a `/` at its end or two in a row, or why nothing can be mounted there.
-fn mount_point(at: &str) -> Result<String, &'static str> {
+pub(crate) fn mount_point(at: &str) -> Result<String, &'static str> {
     let parts: Vec<&str> = at.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     // What `/proc/mounts` writes in another way.
     let odd = |c: char| c.is_whitespace() || c.is_control() || c == '\\' || c == '#';
@@ -365,7 +372,7 @@ fn mount_point(at: &str) -> Result<String, &'static str> {
 }
 
 /// Whether one is the other or inside of it.
-fn overlap(a: &str, b: &str) -> bool {
+pub(crate) fn overlap(a: &str, b: &str) -> bool {
     let inside = |inner: &str, outer: &str| {
         inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };

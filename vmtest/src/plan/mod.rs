@@ -7,6 +7,7 @@ mod addresses;
 mod cluster;
 mod egress;
 mod facts;
+mod headroom;
 mod hosts;
 mod interface;
 mod kernel;
@@ -17,17 +18,18 @@ mod rate;
 mod requires;
 mod share;
 
-pub(crate) use cluster::DEFAULT_IMAGE;
+pub(crate) use cluster::{DEFAULT_IMAGE, mount_point, overlap};
 pub use cluster::{Plan, plan, plan_more};
 pub use egress::{EgressPlan, WayOut};
 pub use facts::{
     BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, HostFacts, ImageFacts, KernelFacts, KnownBackend,
     MemoryLimit,
 };
+pub use headroom::DiskRatePlan;
 pub(crate) use hosts::hosts;
 pub use interface::InterfacePlan;
 pub(crate) use network::{DEFAULT_MTU, SSH_PORT, gateway, ip6};
 pub use network::{HostEndPlan, NetworkPlan};
-pub(crate) use node::SCRATCH;
 pub use node::{DiskPlan, NodePlan};
+pub(crate) use node::{HOTPLUG_PLACES, SCRATCH};
 pub use rate::RatePlan;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Capabilities, InterfacePlan, NetworkPlan, share};
+use super::{Capabilities, DiskRatePlan, InterfacePlan, NetworkPlan, share};
 use crate::spec::{Fake, Resources};
 
 /// One machine, with every name, address and path decided.
@@ -22,8 +22,20 @@ pub struct NodePlan {
     /// Whether it can be saved while it runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub snapshots: bool,
+    /// Virtual CPUs that it can be given while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cpus: Option<u32>,
+    /// Whether disks can be plugged in while it runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hotplug: bool,
     /// Memory in bytes, a multiple of 1 MiB.
     pub memory: u64,
+    /// Memory in bytes that it can be given while it runs, a multiple of 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_memory: Option<u64>,
+    /// What limits each of its disks.
+    #[serde(default, skip_serializing_if = "DiskRatePlan::is_none")]
+    pub disk_rate: DiskRatePlan,
     /// The kernel, absolute.
     pub kernel: String,
     /// Whether that is of another version than its image's, whose modules do not go with it.
@@ -68,12 +80,16 @@ impl NodePlan {
 
     /// What it takes from the host.
     pub fn cost(&self, capabilities: &Capabilities) -> Resources {
-        share::cost(self.memory, self.cpus, self.scratch.unwrap_or_default(), capabilities)
+        let (memory, cpus) = (self.max_memory.unwrap_or(self.memory), self.max_cpus.unwrap_or(self.cpus));
+        share::cost(memory, cpus, self.scratch.unwrap_or_default(), capabilities)
     }
 }
 
 /// The folder of a node's scratch disk: a link in the node's folder.
 pub(crate) const SCRATCH: &str = "scratch";
+
+/// How many disks can be plugged into a machine at once: with QEMU, each place is a bridge that the guest finds at its boot.
+pub(crate) const HOTPLUG_PLACES: usize = 4;
 
 /// One disk of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -42,6 +42,14 @@ table! {
     Vsock = "vsock",
     /// A machine can be saved while it runs, and go back to that: [`Node::snapshot`](crate::Node::snapshot).
     Snapshot = "snapshot",
+    /// A machine can be given CPUs and memory while it runs: [`Node::set_cpus`](crate::Node::set_cpus) and
+    /// [`Node::set_memory`](crate::Node::set_memory).
+    Resize = "resize",
+    /// The disks of a machine can be slowed down: [`NodeSpec::disk_rate`](super::NodeSpec::disk_rate) and
+    /// [`NodeSpec::disk_iops`](super::NodeSpec::disk_iops).
+    DiskRate = "disk_rate",
+    /// Disks can be plugged into a machine while it runs: [`Node::attach`](crate::Node::attach).
+    Hotplug = "hotplug",
 }
 
 impl fmt::Display for Capability {

@@ -32,10 +32,22 @@ pub struct NodeSettings {
     pub image: Option<String>,
     /// Virtual CPUs.
     pub cpus: Option<u32>,
+    /// Virtual CPUs that it can be given while it runs.
+    #[serde(default)]
+    pub max_cpus: Option<u32>,
     /// Memory in bytes.
     pub memory: Option<u64>,
+    /// Memory in bytes that it can be given while it runs.
+    #[serde(default)]
+    pub max_memory: Option<u64>,
     /// Size in bytes of an empty disk of the node's own.
     pub disk: Option<u64>,
+    /// How many bytes a second each of its disks reads and writes at most.
+    #[serde(default)]
+    pub disk_rate: Option<u64>,
+    /// How many reads and writes a second each of its disks does at most.
+    #[serde(default)]
+    pub disk_iops: Option<u32>,
     /// A kernel in place of the image's own, as a bzImage; a relative path is resolved against
     /// [`crate::spec::ClusterSpec::base`].
     #[serde(default)]
@@ -147,6 +159,38 @@ impl NodeSpec {
     #[must_use]
     pub fn kernel(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.kernel = Some(path.into());
+        self
+    }
+
+    /// The number of virtual CPUs that the machine can be given while it runs, by [`Node::set_cpus`](crate::Node::set_cpus).
+    /// It boots with `cpus`, and takes these from the host's budget. The backend must be able to do it.
+    #[must_use]
+    pub fn max_cpus(mut self, cpus: u32) -> Self {
+        self.settings.max_cpus = Some(cpus);
+        self
+    }
+
+    /// The memory in bytes that the machine can be given while it runs, by [`Node::set_memory`](crate::Node::set_memory). It
+    /// boots with `memory`, and takes this from the host's budget. The backend must be able to do it.
+    #[must_use]
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.settings.max_memory = Some(bytes);
+        self
+    }
+
+    /// At most so many bytes a second from and to each of its disks, together; at least 64 KiB. What is beyond waits. After a
+    /// silence a tenth of a second's worth passes at once. The backend must be able to do it.
+    #[must_use]
+    pub fn disk_rate(mut self, bytes_a_second: u64) -> Self {
+        self.settings.disk_rate = Some(bytes_a_second);
+        self
+    }
+
+    /// At most so many reads and writes a second of each of its disks, together; at least 10. What is beyond waits. The backend
+    /// must be able to do it.
+    #[must_use]
+    pub fn disk_iops(mut self, operations_a_second: u32) -> Self {
+        self.settings.disk_iops = Some(operations_a_second);
         self
     }
 

@@ -9,7 +9,7 @@ use crate::{
     cluster::{
         boot::boot_in_time,
         member::Member,
-        power::{Action, State, after},
+        power::{Action, Liveness, State, after},
         run::Run,
     },
     error::{Error, Kind, Phase},
@@ -33,6 +33,27 @@ impl Node {
     /// What the machine is doing.
     pub fn state(&self) -> State {
         self.member.state()
+    }
+
+    /// Whether the machine is alive, as its VMM says: a VMM that is there and answers nothing in two seconds may be at anything.
+    /// What the guest does, [`wait_until`](Self::wait_until) can say. Ends in any case, and is cancel-safe.
+    ///
+    /// A call that such a VMM does not answer ends after ten seconds, with [`Kind::Timeout`]; [`kill`](Self::kill) needs no
+    /// answer.
+    pub async fn liveness(&self) -> Liveness {
+        let (boot, machine) = (self.member.boot(), self.member.machine());
+        if matches!(self.state(), State::Off | State::Removed) {
+            return Liveness::Dead;
+        }
+        let Some(machine) = machine else { return Liveness::Unknown };
+        tokio::select! {
+            biased;
+            _ = self.member.lost(boot) => Liveness::Dead,
+            answer = timeout(VMM_ANSWERS_WITHIN, machine.running()) => match answer {
+                Ok(Ok(_)) => Liveness::Alive,
+                Ok(Err(_)) | Err(_) => Liveness::Unknown,
+            },
+        }
     }
 
     /// Cuts the power: the VMM is killed. Returns when it is gone. Cancel-safe: the machine dies in any case.

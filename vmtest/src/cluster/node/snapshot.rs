@@ -71,6 +71,10 @@ impl Node {
             if !member.plan.snapshots {
                 return Err(Error::new(Kind::Spec, "it cannot be saved: say `requires(snapshot)` on the test"));
             }
+            if member.attached().iter().any(Option::is_some) {
+                let remedy = "a disk that was attached is not saved: `detach` it first";
+                return Err(Error::new(Kind::Spec, remedy));
+            }
             let machine = api(&member)?;
             let runs = member.state() == State::Running;
             let files = tempfile::Builder::new().prefix("snapshot-").tempdir_in(member.dir.join(SCRATCH));

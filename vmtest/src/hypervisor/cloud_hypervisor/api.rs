@@ -1,8 +1,8 @@
 //! What cloud-hypervisor is told and says over its API.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
     error::{Error, Kind},
@@ -18,6 +18,29 @@ const ROOT: &str = "/api/v1/";
 #[derive(Debug, Deserialize)]
 pub(super) struct VmInfo {
     pub(super) state: VmState,
+    /// What the guest has of its memory, in bytes.
+    #[serde(default)]
+    pub(super) memory_actual_size: Option<u64>,
+    #[serde(default)]
+    pub(super) config: InfoConfig,
+    /// Its devices by their names.
+    #[serde(default)]
+    pub(super) device_tree: BTreeMap<String, IgnoredAny>,
+}
+
+/// What the machine is made of now.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct InfoConfig {
+    #[serde(default)]
+    pub(super) cpus: InfoCpus,
+}
+
+/// Its virtual CPUs.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct InfoCpus {
+    /// How many it has, those that were plugged in included.
+    #[serde(default)]
+    pub(super) boot_vcpus: u32,
 }
 
 /// What a machine is doing.

@@ -7,6 +7,8 @@ use serde::Serialize;
 pub(super) struct VmConfig {
     pub(super) cpus: Cpus,
     pub(super) memory: Memory,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) balloon: Option<Balloon>,
     pub(super) payload: Payload,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) disks: Vec<Disk>,
@@ -34,6 +36,13 @@ pub(super) struct Memory {
     pub(super) size: u64,
 }
 
+/// Holds the part of the memory that the guest is not to have.
+#[derive(Debug, Serialize)]
+pub(super) struct Balloon {
+    /// In bytes.
+    pub(super) size: u64,
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct Payload {
     pub(super) kernel: String,
@@ -43,12 +52,34 @@ pub(super) struct Payload {
 
 #[derive(Debug, Serialize)]
 pub(super) struct Disk {
+    /// Its name, for one that is pulled out later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<String>,
     pub(super) path: String,
     pub(super) readonly: bool,
     /// Always given: a format that is guessed is one that a guest can change by what it writes.
     pub(super) image_type: ImageType,
     /// Whether what the guest discards is given back to the host, which from v51 on is asked of every disk unless told.
     pub(super) sparse: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rate_limiter_config: Option<RateLimiter>,
+}
+
+/// What a disk can do in one go before it waits, and how fast it can again.
+#[derive(Debug, Serialize)]
+pub(super) struct RateLimiter {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bandwidth: Option<TokenBucket>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ops: Option<TokenBucket>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct TokenBucket {
+    /// Bytes or operations.
+    pub(super) size: u64,
+    /// In milliseconds, after which it is full again.
+    pub(super) refill_time: u64,
 }
 
 #[derive(Debug, Serialize)]

@@ -1,16 +1,18 @@
 //! cloud-hypervisor as a [`Hypervisor`].
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use tokio::task::AbortHandle;
+use serde_json::Value;
+use tokio::{task::AbortHandle, time::sleep};
 
 use super::{
     ChvFacts,
     api::{VmState, api, info, put},
+    config::Disk,
     events::{EVENTS, end_at_reset, has_reset},
     probe,
-    render::{render, url},
+    render::{disk, render, url},
 };
 use crate::{
     error::{Error, Kind},
@@ -19,12 +21,15 @@ use crate::{
         ApiCall, CLOUD_HYPERVISOR, Hypervisor, LaunchPlan, Machine, Saved, Search, Site, able, http::HttpApi,
         kvm::why_not_nested,
     },
-    plan::{Capabilities, NodePlan},
+    plan::{Capabilities, DiskPlan, DiskRatePlan, NodePlan},
     spec::Capability,
 };
 
 /// Memory of the VMM itself: 11 MiB once a guest with one CPU answers, with room for more CPUs and disks.
 const OVERHEAD: u64 = 32 << 20;
+
+/// A guest lets a disk go in some 10 ms, of which no event tells.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// cloud-hypervisor on this host.
 #[derive(Debug)]
@@ -81,9 +86,15 @@ impl Hypervisor for CloudHypervisor {
             let watch = Process::find(vmm).map_err(|e| Error::new(Kind::Host, "cannot watch the VMM").caused_by(e))?;
             // One that is gone has no guest that could reset itself.
             let reset = watch.map(|vmm| tokio::spawn(follow(events.clone(), vmm)).abort_handle());
-            Ok(Arc::new(Connected { api, events, reset }) as Arc<dyn Machine>)
+            let memory = site.node.max_memory.unwrap_or(site.node.memory);
+            Ok(Arc::new(Connected { api, events, memory, reset }) as Arc<dyn Machine>)
         })
     }
+}
+
+/// What the disk at this place is called.
+fn plugged_in(place: usize) -> String {
+    format!("hotplug{place}")
 }
 
 async fn follow(events: PathBuf, vmm: Process) {
@@ -97,11 +108,20 @@ async fn follow(events: PathBuf, vmm: Process) {
 struct Connected {
     api: HttpApi,
     events: PathBuf,
+    /// In bytes, with what is in its balloon.
+    memory: u64,
     /// Waits for the guest to reset itself.
     reset: Option<AbortHandle>,
 }
 
 impl Connected {
+    /// Tells it what this makes of the memory that the machine has with what is in its balloon.
+    fn resize(&self, to: impl FnOnce(u64) -> Value + Send + 'static) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(
+            async move { self.api.call(&ApiCall { body: Some(to(self.memory)), ..put("vm.resize") }).await.map(drop) },
+        )
+    }
+
     fn told(&self, what: &'static str) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move { self.api.call(&put(what)).await.map(drop) })
     }
@@ -125,6 +145,52 @@ impl Machine for Connected {
             let to = serde_json::json!({ "destination_url": url(dir) });
             self.api.call(&ApiCall { body: Some(to), ..put("vm.snapshot") }).await?;
             Ok(Saved { dir: dir.to_owned(), mappable: true })
+        })
+    }
+
+    fn set_memory(&self, bytes: u64) -> BoxFuture<'_, Result<(), Error>> {
+        self.resize(move |max| serde_json::json!({ "desired_balloon": max.saturating_sub(bytes) }))
+    }
+
+    fn memory(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        Box::pin(async {
+            let actual = info(&self.api).await?.memory_actual_size;
+            actual.ok_or_else(|| Error::new(Kind::Host, "cloud-hypervisor does not say how much memory the guest has"))
+        })
+    }
+
+    fn add_cpus(&self, count: u32) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            // Fewer would be taken out.
+            if info(&self.api).await?.config.cpus.boot_vcpus >= count {
+                return Ok(());
+            }
+            self.resize(move |_| serde_json::json!({ "desired_vcpus": count })).await
+        })
+    }
+
+    fn add_disk<'a>(
+        &'a self,
+        place: usize,
+        plan: &'a DiskPlan,
+        rate: DiskRatePlan,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let disk = Disk { id: Some(plugged_in(place)), ..disk(plan, rate) };
+            let disk = serde_json::to_value(disk).expect("a configuration is plain data");
+            self.api.call(&ApiCall { body: Some(disk), ..put("vm.add-disk") }).await.map(drop)
+        })
+    }
+
+    fn remove_disk(&self, place: usize, _: DiskRatePlan) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let id = plugged_in(place);
+            let body = Some(serde_json::json!({ "id": id }));
+            self.api.call(&ApiCall { body, ..put("vm.remove-device") }).await?;
+            while info(&self.api).await?.device_tree.contains_key(&id) {
+                sleep(LOOK_EVERY).await;
+            }
+            Ok(())
         })
     }
 

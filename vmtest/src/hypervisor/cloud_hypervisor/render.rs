@@ -4,14 +4,14 @@ use super::{
     ChvFacts,
     api::{API_SOCKET, put},
     config::{
-        Console, ConsoleMode, Cpus, Disk, ImageType, LandlockRule, Memory, Net, Payload, Rng, TapAddress, VmConfig,
-        Vsock,
+        Balloon, Console, ConsoleMode, Cpus, Disk, ImageType, LandlockRule, Memory, Net, Payload, RateLimiter, Rng,
+        TapAddress, TokenBucket, VmConfig, Vsock,
     },
     events::EVENTS,
 };
 use crate::{
     hypervisor::{ApiCall, CONSOLE, LaunchPlan, ListeningSocket, Saved},
-    plan::{NodePlan, SCRATCH},
+    plan::{DiskPlan, DiskRatePlan, NodePlan, SCRATCH},
 };
 
 /// The first descriptor after stdin, stdout and stderr.
@@ -61,23 +61,15 @@ fn config(node: &NodePlan, facts: &ChvFacts) -> VmConfig {
     // Until v48 every tap gets an address, 192.168.249.1/24 unless told another; this one is nobody's, and leads nowhere.
     let address = || TapAddress { ip: "192.0.0.8".into(), mask: "255.255.255.255".into() };
     VmConfig {
-        cpus: Cpus { boot_vcpus: node.cpus, max_vcpus: node.cpus },
-        memory: Memory { size: node.memory },
+        cpus: Cpus { boot_vcpus: node.cpus, max_vcpus: node.max_cpus.unwrap_or(node.cpus) },
+        memory: Memory { size: node.max_memory.unwrap_or(node.memory) },
+        balloon: node.max_memory.map(|max| Balloon { size: max - node.memory }),
         payload: Payload {
             kernel: node.kernel.clone(),
             initramfs: node.initramfs.clone(),
             cmdline: node.cmdline.clone(),
         },
-        disks: node
-            .disks
-            .iter()
-            .map(|disk| Disk {
-                path: disk.path.clone(),
-                readonly: disk.read_only,
-                image_type: ImageType::Raw,
-                sparse: !disk.read_only,
-            })
-            .collect(),
+        disks: node.disks.iter().map(|plan| disk(plan, node.disk_rate)).collect(),
         net: node
             .interfaces
             .iter()
@@ -97,12 +89,29 @@ fn config(node: &NodePlan, facts: &ChvFacts) -> VmConfig {
         landlock_enable: facts.landlock,
         // The node's folder, in which the VMM makes its socket: until v47 it allows itself the socket alone.
         landlock_rules: if facts.landlock {
-            // What is saved is elsewhere, beside the scratch disk.
-            let dirs = [Some("."), node.snapshots.then_some(SCRATCH)].into_iter().flatten();
+            // What is saved and plugged in later is elsewhere, beside the scratch disk.
+            let dirs = [Some("."), (node.snapshots || node.hotplug).then_some(SCRATCH)].into_iter().flatten();
             dirs.map(|dir| LandlockRule { path: dir.into(), access: "rw".into() }).collect()
         } else {
             vec![]
         },
+    }
+}
+
+/// A disk that is no faster than this.
+pub(super) fn disk(disk: &DiskPlan, rate: DiskRatePlan) -> Disk {
+    // A tenth of a second's worth, as QEMU has it.
+    let bucket = |a_second: u64| TokenBucket { size: a_second.div_ceil(10), refill_time: 100 };
+    Disk {
+        id: None,
+        path: disk.path.clone(),
+        readonly: disk.read_only,
+        image_type: ImageType::Raw,
+        sparse: !disk.read_only,
+        rate_limiter_config: (!rate.is_none()).then(|| RateLimiter {
+            bandwidth: rate.bytes.map(bucket),
+            ops: rate.operations.map(u64::from).map(bucket),
+        }),
     }
 }
 
@@ -129,7 +138,11 @@ mod tests {
             index: 1,
             interfaces: vec![interface(1, "tap1"), interface(2, "tap1-1")],
             cpus: 2,
+            max_cpus: None,
+            hotplug: false,
             memory: 256 << 20,
+            max_memory: None,
+            disk_rate: DiskRatePlan::default(),
             kernel: "/cache/vmlinuz".into(),
             foreign_kernel: false,
             initramfs: "initramfs".into(),
@@ -243,6 +256,23 @@ mod tests {
               "log": "vmm.log"
             }"#]]
         .assert_eq(&serde_json::to_string_pretty(&plan).unwrap());
+    }
+
+    #[test]
+    fn what_it_can_be_given_and_slow_disks_are_configured() {
+        let disk_rate = DiskRatePlan { bytes: Some(10 << 20), operations: Some(505) };
+        let node = NodePlan { max_cpus: Some(4), max_memory: Some(1 << 30), disk_rate, ..node() };
+        let plan = render(&node, None, &facts(true, true));
+        let config = plan.api[0].body.as_ref().unwrap();
+        let parts = ["cpus", "memory", "balloon"].map(|part| config[part].to_string());
+        let disk = config["disks"][1]["rate_limiter_config"].to_string();
+        expect![[r#"
+            {"boot_vcpus":2,"max_vcpus":4}
+            {"size":1073741824}
+            {"size":805306368}
+            {"bandwidth":{"refill_time":100,"size":1048576},"ops":{"refill_time":100,"size":51}}
+        "#]]
+        .assert_eq(&(parts.join("\n") + "\n" + &disk + "\n"));
     }
 
     #[test]

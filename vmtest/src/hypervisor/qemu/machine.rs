@@ -6,10 +6,13 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::{
-    Accelerator, QemuFacts, probe,
+    Accelerator, QemuFacts,
+    hotplug::{add_disk, remove_disk},
+    probe,
     qmp::{Cont, Qmp, QueryStatus, Quit, Stop, SystemPowerdown},
     render::{QMP_SOCKET, render},
     saving::save,
+    sizes::{Balloon, QueryBalloon, add_cpus},
 };
 use crate::{
     error::{Error, Kind},
@@ -17,7 +20,7 @@ use crate::{
     hypervisor::{
         ApiCall, Hypervisor, LaunchPlan, Machine, QEMU, Saved, Search, Site, able, connect_socket, kvm::why_not_nested,
     },
-    plan::{Capabilities, NodePlan},
+    plan::{Capabilities, DiskPlan, DiskRatePlan, NodePlan},
     spec::Capability,
 };
 
@@ -92,6 +95,8 @@ impl Hypervisor for Qemu {
             let qmp = Qmp::connect(stream).await?;
             if plan.goes_on {
                 let_in(&qmp, &plan.api).await?;
+            } else {
+                make(&qmp, &plan.api).await?;
             }
             Ok(Arc::new(Connected { qmp, folder: site.dir.to_owned(), vmm: vmm.clone() }) as Arc<dyn Machine>)
         })
@@ -102,11 +107,16 @@ impl Hypervisor for Qemu {
 async fn let_in(qmp: &Qmp, calls: &[ApiCall]) -> Result<(), Error> {
     // From before the calls: what is said meanwhile counts.
     let arrival = qmp.arrival();
+    make(qmp, calls).await?;
+    arrival.await?;
+    qmp.execute(Cont {}).await.map(drop)
+}
+
+async fn make(qmp: &Qmp, calls: &[ApiCall]) -> Result<(), Error> {
     for ApiCall { path, body, .. } in calls {
         qmp.call(path, body.as_ref().unwrap_or(&Value::Null)).await?;
     }
-    arrival.await?;
-    qmp.execute(Cont {}).await.map(drop)
+    Ok(())
 }
 
 /// A QEMU that runs its machine.
@@ -133,6 +143,31 @@ impl Machine for Connected {
 
     fn save<'a>(&'a self, dir: &'a str) -> BoxFuture<'a, Result<Saved, Error>> {
         Box::pin(save(&self.qmp, &self.vmm, &self.folder, dir))
+    }
+
+    fn set_memory(&self, bytes: u64) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move { self.qmp.execute(Balloon { value: bytes }).await.map(drop) })
+    }
+
+    fn memory(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        Box::pin(async { Ok(self.qmp.execute(QueryBalloon {}).await?.actual) })
+    }
+
+    fn add_cpus(&self, count: u32) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(add_cpus(&self.qmp, count))
+    }
+
+    fn add_disk<'a>(
+        &'a self,
+        place: usize,
+        disk: &'a DiskPlan,
+        rate: DiskRatePlan,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(add_disk(&self.qmp, place, disk, rate))
+    }
+
+    fn remove_disk(&self, place: usize, rate: DiskRatePlan) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(remove_disk(&self.qmp, place, rate))
     }
 
     fn power_button(&self) -> BoxFuture<'_, Result<(), Error>> {

@@ -1,10 +1,12 @@
 //! QEMU: with KVM where it runs guest code, else by emulation, which runs anywhere.
 
+mod hotplug;
 mod machine;
 mod probe;
 mod qmp;
 mod render;
 mod saving;
+mod sizes;
 
 pub(super) use machine::Qemu;
 use probe::{QemuFacts, probe};

@@ -149,6 +149,12 @@ pub(super) struct Shutdown {
     pub(super) reason: String,
 }
 
+/// A device that the guest has let go, as QEMU's event says.
+#[derive(Debug, Deserialize)]
+struct DeviceDeleted {
+    device: Option<String>,
+}
+
 /// A line from QEMU that answers nothing.
 #[derive(Debug, Deserialize)]
 struct Event {
@@ -179,6 +185,8 @@ struct Said {
     shutdown: Arc<Mutex<Option<Shutdown>>>,
     /// How far the latest migration is.
     migration: watch::Sender<Migration>,
+    /// The devices that are gone, one after the other.
+    removed: watch::Sender<Vec<String>>,
 }
 
 type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Response>>>>>;
@@ -212,7 +220,11 @@ impl Qmp {
             return Err(Error::new(Kind::Host, format!("this is no QMP greeting: {greeting}")));
         }
         let waiting = Waiting::new(Mutex::new(Some(HashMap::new())));
-        let said = Said { shutdown: Arc::default(), migration: watch::Sender::new(Migration::Other) };
+        let said = Said {
+            shutdown: Arc::default(),
+            migration: watch::Sender::new(Migration::Other),
+            removed: watch::Sender::default(),
+        };
         let (open, closed) = watch::channel(());
         let reader = tokio::spawn(read(lines, waiting.clone(), said.clone(), open)).abort_handle();
         let next = AtomicU64::new(1);
@@ -272,6 +284,21 @@ impl Qmp {
     pub(super) fn arrival(&self) -> impl Future<Output = Result<(), Error>> {
         let mut migration = self.said.migration.subscribe();
         async move { self.outcome(&mut migration).await.map(drop) }
+    }
+
+    /// Resolves when the guest has let the device of this name go, from now on.
+    ///
+    /// # Errors
+    /// [`Kind::Host`] when QEMU has ended.
+    pub(super) fn removal(&self, device: String) -> impl Future<Output = Result<(), Error>> {
+        let (mut removed, mut closed_now) = (self.said.removed.subscribe(), self.closed.clone());
+        let before = removed.borrow().len();
+        async move {
+            tokio::select! {
+                _ = removed.wait_for(|removed| removed.iter().skip(before).any(|other| *other == device)) => Ok(()),
+                _ = closed_now.changed() => Err(closed()),
+            }
+        }
     }
 
     async fn outcome(&self, migration: &mut watch::Receiver<Migration>) -> Result<Migration, Error> {
@@ -339,6 +366,12 @@ impl Said {
             "MIGRATION" => {
                 if let Ok(MigrationEvent { status }) = serde_json::from_value(data) {
                     self.migration.send_replace(status);
+                }
+            }
+            "DEVICE_DELETED" => {
+                // Parts of a device have none of their own.
+                if let Ok(DeviceDeleted { device: Some(device) }) = serde_json::from_value(data) {
+                    self.removed.send_modify(|removed| removed.push(device));
                 }
             }
             _ => {}

@@ -1,6 +1,6 @@
 //! From a node's plan to QEMU's arguments. Pure.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     Accelerator,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     hypervisor::{ApiCall, CONSOLE, LaunchPlan, ListeningSocket, OpenFile, Saved},
-    plan::{DiskPlan, InterfacePlan, NodePlan},
+    plan::{DiskPlan, DiskRatePlan, HOTPLUG_PLACES, InterfacePlan, NodePlan},
 };
 
 /// The control socket's name in the node's folder.
@@ -35,7 +35,9 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
     let memory = memory(node, from);
     let machine = if memory.is_some() { "q35,memory-backend=memory" } else { "q35" };
     args.pair("-display", "none").pair("-machine", machine).pair("-accel", accel).pair("-cpu", cpu);
-    args.pair("-smp", node.cpus.to_string()).pair("-m", format!("{}M", node.memory >> 20));
+    let cpus = node.max_cpus.map(|max| format!("{},maxcpus={max}", node.cpus));
+    args.pair("-smp", cpus.unwrap_or_else(|| node.cpus.to_string()))
+        .pair("-m", format!("{}M", whole_memory(node) >> 20));
     if let Some(memory) = &memory {
         args.pair("-object", memory);
     }
@@ -47,7 +49,10 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
     args.pair("-chardev", format!("socket,id=qmp,fd={QMP_FD},server=on,wait=off"));
     args.pair("-mon", "chardev=qmp,mode=control");
     for (index, disk) in node.disks.iter().enumerate() {
-        args.pair("-blockdev", blockdev(index, disk));
+        if !node.disk_rate.is_none() {
+            args.pair("-object", throttle_group(index, node.disk_rate));
+        }
+        args.pair("-blockdev", blockdev(index, disk, node.disk_rate));
         args.pair("-device", format!("virtio-blk-pci,drive=disk{index}"));
     }
     for (index, InterfacePlan { tap, mac, .. }) in node.interfaces.iter().enumerate() {
@@ -55,6 +60,13 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
         args.pair("-device", format!("virtio-net-pci,netdev=net{index},mac={mac},romfile="));
     }
     args.pair("-device", "virtio-rng-pci");
+    // The bus of the machine itself takes nothing while it runs.
+    for place in 0..if node.hotplug { HOTPLUG_PLACES } else { 0 } {
+        args.pair("-device", format!("pcie-root-port,id={},chassis={}", port(place), place + 1));
+    }
+    if node.max_memory.is_some() {
+        args.pair("-device", "virtio-balloon-pci");
+    }
     LaunchPlan {
         program: program.to_owned(),
         args: args.0,
@@ -63,7 +75,7 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
             .map(|saved| OpenFile { path: format!("{}/{STATE}", saved.dir), fd: STATE_FD })
             .into_iter()
             .collect(),
-        api: from.map(incoming).unwrap_or_default(),
+        api: from.map_or_else(|| first_size(node), incoming),
         own_sockets: vec![],
         own_files: vec![],
         console: CONSOLE.into(),
@@ -81,7 +93,7 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
 /// Where the guest's memory is. Of a machine that can be saved, it is shared with whoever opens it, which costs huge pages;
 /// of one that was saved so, the file that was made then, of which what the guest writes is its own.
 fn memory(node: &NodePlan, from: Option<&Saved>) -> Option<String> {
-    let size = node.memory >> 20;
+    let size = whole_memory(node) >> 20;
     match from {
         Some(saved) if saved.mappable => {
             let path = escape(&format!("{}/{MEMORY}", saved.dir));
@@ -93,20 +105,54 @@ fn memory(node: &NodePlan, from: Option<&Saved>) -> Option<String> {
 
 /// What lets a machine in that was saved.
 fn incoming(saved: &Saved) -> Vec<ApiCall> {
-    let call =
-        |name: &str, arguments: Value| ApiCall { method: "execute".into(), path: name.into(), body: Some(arguments) };
     vec![
         call("migrate-set-capabilities", json!({ "capabilities": capabilities(saved.mappable) })),
         call("migrate-incoming", json!({ "uri": format!("fd:{STATE_FD}") })),
     ]
 }
 
-fn blockdev(index: usize, disk: &DiskPlan) -> String {
+/// What takes from a machine that boots what it is only given later.
+fn first_size(node: &NodePlan) -> Vec<ApiCall> {
+    let balloon = node.max_memory.map(|_| call("balloon", json!({ "value": node.memory })));
+    balloon.into_iter().collect()
+}
+
+fn call(name: &str, arguments: Value) -> ApiCall {
+    ApiCall { method: "execute".into(), path: name.into(), body: Some(arguments) }
+}
+
+/// In bytes, with what is in its balloon.
+fn whole_memory(node: &NodePlan) -> u64 {
+    node.max_memory.unwrap_or(node.memory)
+}
+
+/// What the disk at this place is plugged into.
+pub(super) fn port(place: usize) -> String {
+    format!("port{place}")
+}
+
+/// What a disk can do, of which a tenth of a second's worth may pass at once.
+fn throttle_group(index: usize, rate: DiskRatePlan) -> String {
+    rate_object(&format!("rate{index}"), rate).to_string()
+}
+
+/// The same as an object of the protocol.
+pub(super) fn rate_object(id: &str, rate: DiskRatePlan) -> Value {
+    let limits = [("bps-total", rate.bytes), ("iops-total", rate.operations.map(u64::from))];
+    let limits: Map<_, _> = limits.into_iter().filter_map(|(name, limit)| Some((name.into(), limit?.into()))).collect();
+    json!({ "qom-type": "throttle-group", "id": id, "limits": limits })
+}
+
+fn blockdev(index: usize, disk: &DiskPlan, rate: DiskRatePlan) -> String {
     let access = if disk.read_only { "on" } else { "off" };
-    format!(
-        "driver=raw,node-name=disk{index},read-only={access},file.driver=file,file.filename={},file.locking=off",
-        escape(&disk.path)
-    )
+    let (filter, raw) = if rate.is_none() {
+        (format!("driver=raw,node-name=disk{index},read-only={access}"), "")
+    } else {
+        let filter = format!("driver=throttle,node-name=disk{index},throttle-group=rate{index},read-only={access}");
+        (filter + ",file.driver=raw", "file.")
+    };
+    let path = escape(&disk.path);
+    format!("{filter},{raw}file.driver=file,{raw}file.filename={path},{raw}file.locking=off")
 }
 
 /// A comma ends a value in QEMU's option lists unless it is doubled.
@@ -153,7 +199,11 @@ mod tests {
             nested: false,
             snapshots: false,
             cpus: 2,
+            max_cpus: None,
+            hotplug: false,
             memory: 256 << 20,
+            max_memory: None,
+            disk_rate: DiskRatePlan::default(),
             kernel: "/cache/vmlinuz".into(),
             foreign_kernel: false,
             initramfs: "initramfs".into(),
@@ -172,6 +222,27 @@ mod tests {
     /// The lines of the second that are not in the first.
     fn new(plain: &str, other: &str) -> String {
         other.lines().filter(|line| plain.lines().all(|known| known != *line)).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn what_it_can_be_given_and_slow_disks_become_arguments() {
+        let usual = lines(&node(), None, Accelerator::Tcg);
+        let disk_rate = DiskRatePlan { bytes: Some(10 << 20), operations: Some(500) };
+        let node = NodePlan { max_cpus: Some(4), max_memory: Some(1 << 30), disk_rate, hotplug: true, ..node() };
+        expect![[r#"
+            -smp 2,maxcpus=4
+            -m 1024M
+            -object {"id":"rate0","limits":{"bps-total":10485760,"iops-total":500},"qom-type":"throttle-group"}
+            -blockdev driver=throttle,node-name=disk0,throttle-group=rate0,read-only=on,file.driver=raw,file.file.driver=file,file.file.filename=/a,,b.ext4,file.file.locking=off
+            -device pcie-root-port,id=port0,chassis=1
+            -device pcie-root-port,id=port1,chassis=2
+            -device pcie-root-port,id=port2,chassis=3
+            -device pcie-root-port,id=port3,chassis=4
+            -device virtio-balloon-pci"#]]
+        .assert_eq(&new(&usual, &lines(&node, None, Accelerator::Tcg)));
+        let plan = render(&node, None, "qemu", Accelerator::Tcg);
+        expect![[r#"[{"method":"execute","path":"balloon","body":{"value":268435456}}]"#]]
+            .assert_eq(&serde_json::to_string(&plan.api).unwrap());
     }
 
     #[test]

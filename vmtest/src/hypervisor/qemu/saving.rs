@@ -9,7 +9,10 @@ use std::{
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
-use super::qmp::{Migrate, Qmp, SetCapabilities, SetParameters};
+use super::{
+    qmp::{Migrate, Qmp, SetCapabilities, SetParameters},
+    sizes::has_more_cpus,
+};
 use crate::{
     error::{Error, Kind},
     host::{Place, ProcessId, copy_sparse, storage_error},
@@ -45,6 +48,10 @@ pub(super) fn capabilities(memory_apart: bool) -> [Ability; 2] {
 /// # Errors
 /// What QEMU refused, or [`Kind::Host`] when a file cannot be written.
 pub(super) async fn save(qmp: &Qmp, vmm: &ProcessId, folder: &Path, dir: &str) -> Result<Saved, Error> {
+    if has_more_cpus(qmp).await? {
+        let remedy = "QEMU cannot save a machine that has been given CPUs since its boot: take the snapshot before";
+        return Err(Error::new(Kind::Spec, remedy));
+    }
     let failed = |e| storage_error("cannot save the machine", Place::Scratch, e);
     let memory = shared_memory(vmm).map_err(failed)?;
     qmp.execute(SetCapabilities { capabilities: capabilities(memory.is_some()) }).await?;

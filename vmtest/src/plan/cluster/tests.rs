@@ -44,6 +44,47 @@ fn schema() -> FixtureSpec {
     FixtureSpec { fixture: "/src/schema".into(), at: None }
 }
 
+/// The same with a backend that lacks what is asked of devices, and others that do not.
+fn facts_with_others() -> Facts {
+    let can = [Capability::Resize, Capability::DiskRate];
+    let known = |name: &str, can: &[Capability]| crate::plan::KnownBackend {
+        name: name.into(),
+        can: can.iter().copied().collect(),
+        asked: false,
+        passed_over: None,
+    };
+    Facts { known: vec![known("qemu", &[]), known("able", &can), known("ready", &can)], ..facts() }
+}
+
+#[test]
+fn what_a_machine_can_be_given_must_be_possible() {
+    let (small, large) = (NodeSpec::new("small").cpus(2).max_cpus(1), NodeSpec::new("large").max_memory(128 << 20));
+    let slow = NodeSpec::new("slow").disk_rate(1000).disk_iops(9);
+    let spec = ClusterSpec { nodes: vec![small, large, slow], ..ClusterSpec::new("t") };
+    let why = plan(&spec, &facts_with_others()).expect_err("nothing of it is possible");
+    assert_eq!(why.kind(), Kind::Spec);
+    expect![[r#"
+        `t` cannot run, for 7 reasons:
+          - node `small`: `max_cpus` is 1, but it boots with `cpus = 2`
+          - node `small`: `max_cpus` and `max_memory` are for backends that can do it, which `qemu` cannot: `able` and `ready` can, and `requires(resize)` takes one of them
+          - node `large`: `max_memory` is 128 MiB, but it boots with 256 MiB
+          - node `large`: `max_cpus` and `max_memory` are for backends that can do it, which `qemu` cannot: `able` and `ready` can, and `requires(resize)` takes one of them
+          - node `slow`: a `disk_rate` of 1000 bytes a second, but it is at least 64 KiB
+          - node `slow`: `disk_iops = 9`, but it is at least 10
+          - node `slow`: `disk_rate` and `disk_iops` are for backends that can do it, which `qemu` cannot: `able` and `ready` can, and `requires(disk_rate)` takes one of them"#]]
+    .assert_eq(&why.to_string());
+}
+
+#[test]
+fn what_a_machine_can_be_given_is_claimed_from_the_start() {
+    let can = [Capability::OwnKernel, Capability::Resize];
+    let facts = Facts { backend: Ok(backend("qemu", false, &can, 0)), ..facts() };
+    let nodes = vec![NodeSpec::new("a").max_cpus(3).max_memory((1 << 30) + 5), NodeSpec::new("b")];
+    let plan = plan(&ClusterSpec { nodes, ..ClusterSpec::new("t") }, &facts).unwrap();
+    assert_eq!(plan.claim, Resources { memory: (1024 + 256) << 20, cpus: 4, disk: 0 });
+    assert_eq!((plan.nodes[0].memory, plan.nodes[0].max_memory), (256 << 20, Some(1 << 30)));
+}
+
 /// What is planned for these nodes.
 pub(in crate::plan) fn planned(nodes: Vec<NodeSpec>) -> Vec<NodePlan> {
     plan(&ClusterSpec { nodes, ..ClusterSpec::new("t") }, &facts()).unwrap().nodes
