@@ -75,7 +75,7 @@ fn an_address_that_cannot_be_is_refused_before_anything_boots() {
     "qemo",
     "VMTEST_BACKEND: unknown backend `qemo`: valid are auto, cloud-hypervisor, qemu"
 )]
-#[case::name("VMTEST_BAKEND", "qemu", "unknown setting `VMTEST_BAKEND`: valid are VMTEST_BACKEND")]
+#[case::name("VMTEST_BAKEND", "qemu", "unknown setting `VMTEST_BAKEND`: valid are VMTEST_ARTIFACTS")]
 #[case::scale("VMTEST_TIMEOUT_SCALE", "slow", "VMTEST_TIMEOUT_SCALE: `slow` is no factor")]
 #[case::run_dir("VMTEST_RUN", "/dev/null", "cannot use /dev/null for run directories")]
 #[case::cache("VMTEST_CACHE", "/dev/null", "cannot make /dev/null/images")]

@@ -28,10 +28,10 @@ pub mod harness;
 pub mod plan;
 pub mod spec;
 
-pub use cluster::{Cluster, Condition, Disk, Liveness, NewDisk, Node, Snapshot, State};
+pub use cluster::{Cluster, Condition, Disk, Liveness, NewDisk, Node, Snapshot, State, eventually};
 pub use error::{Error, Kind, Phase};
+pub use evidence::{Artifacts, step};
 pub use failure::{Context, Failure};
-pub use guest::eventually;
 pub use harness::{ClusterBuilder, FromCluster, Param, StartedCluster, enter_rootless};
 pub use vmtest_fixtures::Fixture;
 pub use vmtest_macros::{test, vm_test};
@@ -83,9 +83,9 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use crate::{
-        Cluster, Condition, Context, Error, Failure, Fixture, NewDisk, Node, Result, eventually,
+        Artifacts, Cluster, Condition, Context, Error, Failure, Fixture, NewDisk, Node, Result, eventually,
         spec::{NetworkSpec, NodeSpec},
-        vm_test,
+        step, vm_test,
     };
 }
 

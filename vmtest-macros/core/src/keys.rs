@@ -74,7 +74,16 @@ const TEST: &[Place] = &[Place::Test];
 const NODE: &[Place] = &[Place::Node];
 
 /// What can be allowed, with the variant that it becomes.
-const ALLOWED: &[(&str, &str)] = &[("task-panic", "TaskPanic")];
+const ALLOWED: &[(&str, &str)] = &[
+    ("task-panic", "TaskPanic"),
+    ("oops", "Oops"),
+    ("bug", "Bug"),
+    ("lockup", "Lockup"),
+    ("hung-task", "HungTask"),
+    ("oom", "Oom"),
+    ("filesystem-error", "FilesystemError"),
+    ("segfault", "Segfault"),
+];
 
 /// What can be required of a backend, with the variant of `vmtest::__private::Capability`. A new one is a row here and one
 /// in the table of `vmtest::spec::Capability`.

@@ -224,8 +224,10 @@ fn wrong_allow() {
         "allow(\"task-panics\", \"task-panic\", \"everything\")",
         "async fn boots() {}",
         &[
-            "`allow` does not take `task-panics`, did you mean `task-panic`?\n`allow` takes `task-panic`",
-            "`allow` does not take `everything`\n`allow` takes `task-panic`",
+            "`allow` does not take `task-panics`, did you mean `task-panic`?\n`allow` takes `task-panic`, `oops`, `bug`, `lockup`, \
+             `hung-task`, `oom`, `filesystem-error`, `segfault`",
+            "`allow` does not take `everything`\n`allow` takes `task-panic`, `oops`, `bug`, `lockup`, `hung-task`, `oom`, \
+             `filesystem-error`, `segfault`",
         ],
     );
 }

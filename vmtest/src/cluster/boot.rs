@@ -66,6 +66,9 @@ async fn launch(run: &Arc<Run>, member: &Arc<Member>, from: Option<&Saved>) -> R
         let made = fs::create_dir(&member.dir).and_then(|()| fs::write(member.dir.join("launch.json"), rendered));
         made.map_err(|e| cannot_write(&member.dir, e))?;
         run.journal.done(folder, None)?;
+        if let Some(attempt) = run.recorder.attempt() {
+            attempt.write_json(&format!("nodes/{}/launch.json", member.plan.name), &plan);
+        }
     }
     make_scratch(run, member)?;
     // At each start, because other machines may have come and gone. A few milliseconds, so it may block the engine; on

@@ -7,6 +7,7 @@ use tokio::{runtime::Handle, task::spawn_blocking};
 use super::{node::Node, run::Run};
 use crate::{
     error::{Error, Kind},
+    evidence::Artifacts,
     plan::Plan,
 };
 
@@ -51,6 +52,11 @@ impl Cluster {
     /// The run's id, the name of its run directory.
     pub fn id(&self) -> &str {
         self.run.dir.id()
+    }
+
+    /// Where this run keeps files beyond its end.
+    pub fn artifacts(&self) -> Artifacts {
+        Artifacts::new(self.run.recorder.clone())
     }
 
     /// Runs this in the network of whoever started the test: for a database on the host's loopback, a registry. It gets

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
-    evidence::Rung,
+    evidence::{Event, Recorder, Rung, Sign},
     guest::ssh::Ssh,
     host::{Anomaly, Console, Ended, Process, ProcessId},
     hypervisor::{Answering, Machine},
@@ -45,6 +45,7 @@ pub(crate) struct Member {
     pub(crate) power: tokio::sync::Mutex<()>,
     /// Those of its run.
     pub(crate) tasks: Arc<Tasks>,
+    pub(crate) recorder: Arc<Recorder>,
     started: Instant,
     life: watch::Sender<Life>,
     /// What the end of the VMM shall mean, when it is asked for by us.
@@ -91,15 +92,18 @@ impl Member {
         ssh: Ssh,
         started: Instant,
         tasks: Arc<Tasks>,
+        recorder: Arc<Recorder>,
     ) -> Self {
+        let console = Console::new(recorder.console_of(&plan.name));
         Self {
             plan,
             base_initramfs,
             dir,
-            console: Console::new(),
+            console,
             ssh,
             power: tokio::sync::Mutex::default(),
             tasks,
+            recorder,
             started,
             life: watch::Sender::new(Life { number: 0, state: State::Booting, fate: None }),
             intent: Mutex::default(),
@@ -121,6 +125,7 @@ impl Member {
 
     pub(crate) fn set_state(&self, state: State) {
         self.life.send_modify(|life| life.state = state);
+        self.tell(state, None);
     }
 
     /// A VMM is about to be started for it.
@@ -132,18 +137,32 @@ impl Member {
         self.console.begin();
         self.ssh.close();
         self.life.send_modify(|life| *life = Life { number: life.number + 1, state: State::Booting, fate: None });
+        self.tell(State::Booting, None);
+    }
+
+    fn tell(&self, state: State, why: Option<String>) {
+        self.recorder.emit(&Event::State { node: self.plan.name.clone(), state: state.to_string(), why });
     }
 
     /// Its VMM has ended and will not be started again by itself. What is known of its end first, stays.
     pub(crate) fn end(&self, fate: Fate) {
         self.ssh.close();
-        self.life.send_if_modified(|life| {
+        let how = fate.how.clone();
+        // A panic is a sign of its own.
+        let unasked = self.intent().is_none() && fate.anomaly.is_none();
+        let ended = self.life.send_if_modified(|life| {
             let on = life.state != State::Off;
             if on {
                 (life.state, life.fate) = (State::Off, Some(fate));
             }
             on
         });
+        if ended {
+            if unasked {
+                self.recorder.find(&self.plan.name, Sign::Ended, &format!("the machine {how}"));
+            }
+            self.tell(State::Off, Some(how));
+        }
     }
 
     /// A boot that failed for another reason than the machine's own end.

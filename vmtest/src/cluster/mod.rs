@@ -5,6 +5,8 @@ mod boot;
 mod brake;
 mod clock;
 mod egress;
+mod eventually;
+mod evidence;
 mod handle;
 mod host_side;
 mod ladder;
@@ -22,6 +24,9 @@ mod undo;
 
 pub use crate::guest::ssh::Output;
 pub(crate) use clock::Clock;
+pub use eventually::eventually;
+pub(crate) use eventually::scale_timeouts;
+pub(crate) use evidence::{CONSOLE_TAIL, collect};
 pub use handle::Cluster;
 pub(crate) use host_side::HostSide;
 pub(crate) use member::Member;

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -18,9 +17,9 @@ use tokio::{runtime::Handle, sync::watch};
 use super::{clock::Clock, host_side::HostSide, member::Member, scratch::ScratchDir, tasks::Tasks};
 use crate::{
     error::Error,
-    evidence::{Event, Observer},
+    evidence::{Event, Recorder},
     guest::ssh::{Keys, Ssh},
-    host::{Claim, Journal, Keeper, LockedDir, containing_panics},
+    host::{Claim, Journal, Keeper, LockedDir},
     hypervisor::{Hypervisor, Site},
     net::Links,
     plan::{NodePlan, Plan, SSH_PORT},
@@ -66,7 +65,8 @@ pub(crate) struct Run {
     pub(crate) started: Instant,
     /// What counts against the test's timeout.
     pub(crate) clock: Arc<Clock>,
-    pub(crate) observer: Option<Observer>,
+    /// Takes down what happens.
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 impl fmt::Debug for Run {
@@ -77,12 +77,7 @@ impl fmt::Debug for Run {
 
 impl Run {
     pub(crate) fn emit(&self, event: &Event) {
-        tracing::debug!(?event, "run {}", self.dir.id());
-        let Some(observer) = &self.observer else { return };
-        // Somebody else's code, called in the middle of a teardown too.
-        if containing_panics(|| catch_unwind(AssertUnwindSafe(|| observer(event)))).is_err() {
-            tracing::warn!(?event, "an observer panicked");
-        }
+        self.recorder.emit(event);
     }
 
     /// Time since provisioning began.
@@ -115,7 +110,8 @@ impl Run {
         let address = (plan.first_interface().ip, SSH_PORT).into();
         let ssh = Ssh::new(address, "root", self.keys.clone(), self.engine.clone());
         let dir = self.dir.path().join(&plan.name);
-        Arc::new(Member::new(plan, base_initramfs, dir, ssh, self.started, self.tasks.clone()))
+        let (recorder, tasks) = (self.recorder.clone(), self.tasks.clone());
+        Arc::new(Member::new(plan, base_initramfs, dir, ssh, self.started, tasks, recorder))
     }
 
     /// Where this machine is started.

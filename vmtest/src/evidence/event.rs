@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Serialize, Serializer};
 
+use super::{Outcome, Sign, Work};
 use crate::{host::Waiting, spec::Rung};
 
 /// Something that happened in a run. Times count from the start of provisioning; serialized, they are seconds.
@@ -67,6 +68,61 @@ pub enum Event {
         #[serde(serialize_with = "seconds")]
         after: Duration,
     },
+    /// A machine does something else from now on.
+    State {
+        /// The node.
+        node: String,
+        /// What it does: `booting`, `running`, `paused`, `off` or `removed`.
+        state: String,
+        /// How it came to its end, for one that is off.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// The body has begun something that takes its time.
+    Began {
+        /// The number of this piece of work in the run; its end has the same.
+        id: u64,
+        /// The node on which it is done, if it is done on one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+        /// What kind of work it is.
+        kind: Work,
+        /// The command, the condition, the path.
+        what: String,
+    },
+    /// It has ended.
+    Ended {
+        /// The number of the piece of work that has ended.
+        id: u64,
+        /// How long it took.
+        #[serde(serialize_with = "seconds")]
+        took: Duration,
+        /// How it ended.
+        #[serde(flatten)]
+        outcome: Outcome,
+    },
+    /// The console of a node has shown that something is wrong with it, or its machine has ended by itself.
+    Anomaly {
+        /// The node.
+        node: String,
+        /// What it is a sign of.
+        sign: Sign,
+        /// The line of the console, or how the machine ended.
+        line: String,
+        /// Whether the test allows it.
+        allowed: bool,
+    },
+    /// The body has called [`step`](crate::step()).
+    Step {
+        /// What it said.
+        what: String,
+    },
+    /// The body is over.
+    BodyEnded {
+        /// Why the test fails, if it is known by now that it does.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
     /// Everything is removed.
     TornDown {
         /// How long the teardown took.
@@ -80,6 +136,6 @@ pub enum Event {
 /// Is told of every event as it happens, on whichever thread it happens.
 pub type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }

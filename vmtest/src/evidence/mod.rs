@@ -1,11 +1,30 @@
-//! What is seen of a run while it happens, and what is said when it fails.
+//! What is seen of a run while it happens, what is kept of it, and what is said when it fails.
 
+mod again;
+mod artifacts;
+mod attempt;
+mod digest;
 mod event;
+mod health;
+pub(crate) mod inside;
+mod kept;
+mod place;
+mod recorder;
 mod waiting;
+mod work;
 
 pub use crate::{
     host::{Holder, Waiting},
     spec::Rung,
 };
+pub use artifacts::Artifacts;
+pub(crate) use attempt::Attempt;
 pub use event::{Event, Observer};
+pub use health::Sign;
+pub use kept::{ConsoleLine, Ending, Kept};
+pub(crate) use place::root as artifacts_root;
+pub(crate) use recorder::Recorder;
+pub use recorder::step;
 pub(crate) use waiting::{ShownWait, say};
+pub(crate) use work::Span;
+pub use work::{Outcome, Printed, Work};

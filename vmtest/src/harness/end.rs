@@ -6,7 +6,7 @@ use super::skip::skipped;
 use crate::{
     error::{Error, Kind},
     failure::Failure,
-    host::Panic,
+    host::{Panic, panic_message},
 };
 
 /// How a run ended.
@@ -62,6 +62,15 @@ impl End {
             // Whoever asked in code goes on behind the call, as if the body had run.
             Self::Failed(message) | Self::Skipped(message) => Err(Failure::msg(message)),
             Self::Panicked(payload) => resume_unwind(payload),
+        }
+    }
+
+    /// What a failure says; `None` for a run that passed.
+    pub(super) fn words(&self) -> Option<&str> {
+        match self {
+            Self::Passed => None,
+            Self::Failed(message) => Some(message),
+            Self::Panicked(payload) => Some(panic_message(&**payload)),
         }
     }
 

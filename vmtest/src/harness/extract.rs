@@ -5,6 +5,7 @@ use std::future::Future;
 use super::case::{Setting, apply_to_node};
 use crate::{
     cluster::{Cluster, Node},
+    evidence::Artifacts,
     failure::Failure,
     spec::{ClusterSpec, NodeSpec},
 };
@@ -51,7 +52,7 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a parameter of a test",
     label = "nothing of a cluster is made into this type",
-    note = "parameters are `Node`, `[Node; N]`, `Cluster`, and types that implement `vmtest::FromCluster`"
+    note = "parameters are `Node`, `[Node; N]`, `Cluster`, `Artifacts`, and types that implement `vmtest::FromCluster`"
 )]
 pub trait FromCluster: Sized {
     /// Adds to the spec what this parameter needs.
@@ -131,6 +132,14 @@ impl FromCluster for Cluster {
 
     async fn extract(_: &Param, cluster: &Cluster) -> Result<Self, Failure> {
         Ok(cluster.clone())
+    }
+}
+
+impl FromCluster for Artifacts {
+    fn declare(_: &Param, _: &mut ClusterSpec) {}
+
+    async fn extract(_: &Param, cluster: &Cluster) -> Result<Self, Failure> {
+        Ok(cluster.artifacts())
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cluster::Planner,
     error::{Error, Kind},
-    evidence::{Event, Observer},
+    evidence::{Event, Recorder},
     host::host_prefix,
     hypervisor::{self, Hypervisor},
     net::{self, Claimed},
@@ -95,7 +95,7 @@ pub(super) fn gather(
     settings: &Settings,
     budget: BudgetFacts,
     host: &Host,
-    observer: Option<&Observer>,
+    recorder: &Recorder,
 ) -> Gathered {
     let cache = settings.cache_dir();
     let all = || spec.nodes.iter().map(|node| &node.settings).chain([&spec.defaults]);
@@ -106,7 +106,7 @@ pub(super) fn gather(
     let images: BTreeSet<_> = spec.nodes.iter().map(|node| image_of(&node.settings, &spec.defaults)).collect();
     let kernels: BTreeSet<_> = all().filter_map(|node| node.kernel.as_ref()).collect();
     let fixtures: BTreeSet<_> = all().flat_map(|node| &node.fixtures).map(|asked| &asked.fixture).collect();
-    let build = |asked: &Fixture| build_fixture(settings, &spec.base, asked, observer);
+    let build = |asked: &Fixture| build_fixture(settings, &spec.base, asked, recorder);
     let mut disks = Vec::new();
     let mut fixture = |asked: &Fixture| {
         let facts = build(asked).map(|disk| {
@@ -122,7 +122,7 @@ pub(super) fn gather(
     // An image can take minutes to build, which nobody should wait for only to read what else is wrong.
     let build = hypervisor.is_ok() && missing.is_empty() && fixtures.iter().all(|(_, built)| built.is_ok());
     let elf = hypervisor.as_ref().is_ok_and(|found| found.boots_elf_only());
-    let image = |name: &str| Some((name.to_owned(), image(&cache, name, observer, build.then_some(elf)).transpose()?));
+    let image = |name: &str| Some((name.to_owned(), image(&cache, name, recorder, build.then_some(elf)).transpose()?));
     let facts = Facts {
         backend: match &hypervisor {
             Ok(found) => Ok(BackendFacts {
@@ -158,14 +158,13 @@ pub(super) fn planner(
     networks: Vec<NetworkPlan>,
     settings: &'static Settings,
     budget: BudgetFacts,
-    observer: Option<Observer>,
+    recorder: Arc<Recorder>,
     disks: Vec<Disk>,
 ) -> Planner {
     let held = Mutex::new(disks);
     Box::new(move |nodes, others, first| {
         let spec = ClusterSpec { nodes: nodes.to_vec(), ..spec.clone() };
-        let Gathered { facts, disks, .. } =
-            gather(&spec, settings, budget.clone(), &Host::default(), observer.as_ref());
+        let Gathered { facts, disks, .. } = gather(&spec, settings, budget.clone(), &Host::default(), &recorder);
         held.lock().unwrap_or_else(PoisonError::into_inner).extend(disks);
         plan_more(&spec, &facts, &networks, others, first)
     })
@@ -218,14 +217,14 @@ fn image_of<'a>(node: &'a NodeSettings, defaults: &'a NodeSettings) -> &'a str {
 fn image(
     cache: &Path,
     name: &str,
-    observer: Option<&Observer>,
+    recorder: &Recorder,
     build: Option<bool>,
 ) -> Result<Option<ImageFacts>, String> {
     let find = || -> vmtest_images::Result<_> {
         let cache = vmtest_images::Cache::open(cache)?;
         let Some(elf) = build else { return vmtest_images::find(&cache, name) };
         let show = |what: &str, percent| Event::Image { what: what.to_owned(), percent };
-        let progress = BuildProgress::new(observer, format!("image {name}"), &show);
+        let progress = BuildProgress::new(recorder, format!("image {name}"), &show);
         let mut image = vmtest_images::ensure(&cache, name, &progress)?;
         if elf {
             image.kernel = vmtest_images::vmlinux(&cache, &image.kernel)?;
@@ -253,14 +252,9 @@ fn kernel(base: &Path, path: &Path) -> Result<KernelFacts, String> {
     }
 }
 
-fn build_fixture(
-    settings: &Settings,
-    base: &Path,
-    fixture: &Fixture,
-    observer: Option<&Observer>,
-) -> Result<Disk, String> {
+fn build_fixture(settings: &Settings, base: &Path, fixture: &Fixture, recorder: &Recorder) -> Result<Disk, String> {
     let show = |what: &str, percent| Event::Fixture { fixture: fixture.to_string(), what: what.to_owned(), percent };
-    let progress = BuildProgress::new(observer, format!("fixture {fixture}"), &show);
+    let progress = BuildProgress::new(recorder, format!("fixture {fixture}"), &show);
     let build = || {
         let cache = settings.fixtures()?;
         fixture.clone().relative_to(base).build_with(&cache, &|percent, what| progress.step(percent, what))

@@ -4,33 +4,34 @@ use std::{cell::RefCell, io::IsTerminal};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::evidence::{Event, Observer};
+use crate::evidence::{Event, Recorder};
 
 /// Shows a build to the observer, else on the terminal, else as a line for each step.
 pub(super) struct BuildProgress<'a> {
-    observer: Option<&'a Observer>,
+    recorder: &'a Recorder,
     event: &'a dyn Fn(&str, u64) -> Event,
     bar: ProgressBar,
     step: RefCell<String>,
 }
 
 impl<'a> BuildProgress<'a> {
-    /// `event` is what the observer is told.
-    pub(super) fn new(observer: Option<&'a Observer>, name: String, event: &'a dyn Fn(&str, u64) -> Event) -> Self {
+    /// `event` is what is taken down.
+    pub(super) fn new(recorder: &'a Recorder, name: String, event: &'a dyn Fn(&str, u64) -> Event) -> Self {
         // The bar writes to the terminal itself, so it shows in spite of the capture of libtest. It is hidden until its
         // first step, which comes only when something must be built.
         let bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::hidden());
         let style = ProgressStyle::with_template("{prefix} [{bar:30}] {msg} ({elapsed})");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(format!("vmtest: {name}"));
-        Self { observer, event, bar, step: RefCell::default() }
+        Self { recorder, event, bar, step: RefCell::default() }
     }
 }
 
 impl vmtest_images::Progress for BuildProgress<'_> {
     fn step(&self, percent: u64, what: &str) {
-        if let Some(observer) = self.observer {
-            return observer(&(self.event)(what, percent));
+        self.recorder.emit(&(self.event)(what, percent));
+        if self.recorder.is_observed() {
+            return;
         }
         let before = self.step.replace(what.to_owned());
         match std::io::stderr().is_terminal() {

@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod cancelled;
+mod evidence;
 #[cfg(test)]
 mod leaks;
 #[cfg(test)]
@@ -35,11 +36,11 @@ use super::{
     traces::{Traces, stop_following},
 };
 use crate::{
-    cluster::{Clock, Cluster, HostSide, Member, Run, ScratchDir, Tasks, provision, teardown},
+    cluster::{Clock, Cluster, HostSide, Member, Run, ScratchDir, Tasks, provision, scale_timeouts, teardown},
     error::{Error, Kind, Phase},
-    evidence::{Event, Observer, ShownWait, say},
+    evidence::{Event, Observer, Recorder, ShownWait, artifacts_root, say},
     failure::Failure,
-    guest::{scale_timeouts, ssh::Keys},
+    guest::ssh::Keys,
     host::{Claim, HostBudget, Journal, Keeper, Ledger, LockedDir, Panics, Place, Request},
     net::{enter_namespace, enter_new_namespace, hold_namespace},
     plan::{self, WayOut},
@@ -58,7 +59,7 @@ const SIGNAL_ENDS_PROCESS_WITHIN: Duration = Duration::from_secs(10);
 /// A cluster to make and a way to watch it.
 pub(super) struct Session {
     spec: ClusterSpec,
-    observer: Option<Observer>,
+    recorder: Arc<Recorder>,
     traces: Traces,
 }
 
@@ -83,7 +84,16 @@ enum Message {
 impl Session {
     /// To be called on the thread that asks for the cluster: the traces of the body go where those of this thread go.
     pub(super) fn new(spec: ClusterSpec, observer: Option<Observer>) -> Self {
-        Self { spec, observer, traces: Traces::of_this_thread() }
+        // A wrong setting is the failure of the run itself.
+        let setting = Settings::get().ok().map(|settings| settings.artifacts.as_deref());
+        let crate_dir = spec.base.join("Cargo.toml").is_file().then_some(spec.base.as_path());
+        let root = setting.and_then(|setting| artifacts_root(setting, crate_dir));
+        let recorder = Recorder::begin(&spec, observer, root.as_deref());
+        Self::of(spec, recorder)
+    }
+
+    fn of(spec: ClusterSpec, recorder: Arc<Recorder>) -> Self {
+        Self { spec, recorder, traces: Traces::of_this_thread() }
     }
 
     /// Makes the cluster, runs the body, removes everything. Blocks the calling thread.
@@ -98,8 +108,10 @@ impl Session {
             Ok(outside) => outside,
             Err(e) => return End::Failed(e.to_string()),
         };
+        let recorder = self.recorder.clone();
         let end = self.run_beside(body, outside.handle().clone(), panics);
         outside.shutdown_background();
+        recorder.end(end.words());
         end
     }
 
@@ -143,7 +155,8 @@ impl Session {
         });
         let end = wait_for_end(&inbox, &run);
         let panics = panics.stop();
-        let end = end.map(|end| end.beside(&panics));
+        let end = evidence::take(&run, &engine, end.map(|end| end.beside(&panics)));
+        let recorder = run.recorder.clone();
         let left = tear_down(run, &engine);
         engine.shutdown_background();
         match end {
@@ -152,6 +165,7 @@ impl Session {
                 // The process ends by the signal, so nobody else will print it.
                 say(&verdict);
                 left.iter().for_each(|left| say(format_args!("  left behind on this host: {left}")));
+                recorder.end(Some(&verdict));
                 wait_for_signal(guard)
             }
         }
@@ -213,10 +227,10 @@ where
     let end = bodies.block_on(async {
         tokio::select! {
             biased;
-            error = run.panicked() => End::Failed(error.to_string()),
+            error = run.recorder.at_failure(run.panicked()) => End::Failed(error.to_string()),
             // At once, not at the end of the body: one that waits for what the task should have done would wait for its
             // deadline. The panic is added to every end; by itself this one is none.
-            () = panics.elsewhere() => End::Passed,
+            () = run.recorder.at_failure(panics.elsewhere()) => End::Passed,
             end = live(&run, body) => end,
         }
     });
@@ -239,7 +253,7 @@ where
         biased;
         ended = body => ended,
         // Provisioning has a limit of its own, no later than this one, and says which machine was not ready.
-        () = run.clock.reached(run.plan.timeout) => return End::Failed(timed_out(run)),
+        () = run.recorder.at_failure(run.clock.reached(run.plan.timeout)) => return End::Failed(timed_out(run)),
     };
     match ended {
         Ok(Ok(())) => End::Passed,
@@ -264,7 +278,7 @@ type Prepared = (Arc<Run>, Runtime, Runtime);
 
 /// Plans, enters a network namespace and makes everything that a run consists of before its first effect.
 fn prepare(session: Session, caller: Caller) -> Result<Prepared, Unprepared> {
-    let Session { spec, observer, traces } = session;
+    let Session { spec, recorder, traces } = session;
     let settings = Settings::get()?;
     let places = places(settings)?;
     reconcile_once(&places)?;
@@ -273,13 +287,16 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Unprepared> {
     let id = LockedDir::new_id()?;
     let (host, claimed) = claim_host(&spec, &id, &caller.outside);
     let Gathered { facts, hypervisor, backend, may_skip, disks } =
-        gather(&spec, settings, budget.facts(), &host, observer.as_ref());
+        gather(&spec, settings, budget.facts(), &host, &recorder);
     let plan = plan::plan(&spec, &facts).map_err(|error| Unprepared::without_plan(error, may_skip))?;
     let hypervisor = hypervisor.expect("a plan has a backend");
+    if let Some(attempt) = recorder.attempt() {
+        attempt.write_json("plan.json", &plan);
+    }
 
     let request = Request { run: id.clone(), test: plan.name.clone(), wants: plan.claim, spare: plan.spare };
     let mut cancelled = caller.cancelled;
-    let take = lease(&ledger, &budget, request, observer.as_ref(), &mut cancelled);
+    let take = lease(&ledger, &budget, request, &recorder, &mut cancelled);
     let claim = caller.outside.block_on(take).map_err(|e| e.in_phase(Phase::Lease))?;
 
     // Looking for what the plan needs and waiting for the share may have taken minutes; from here on it is milliseconds.
@@ -291,18 +308,25 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Unprepared> {
     let outer_keeper = through_pasta.then(Keeper::start).transpose()?;
     let scale = plan.timeout_scale;
     scale_timeouts(scale);
+    recorder.mark_thread();
     let host_side = (!claimed.is_empty()).then(|| HostSide::here(claimed)).transpose()?;
     let (bodies, namespace, way_back) = match spec.place {
         NetworkPlace::Own => {
             let namespace = enter_new_namespace()?;
-            (runtime("vmtest-body", &traces, move || scale_timeouts(scale))?, namespace, None)
+            let of_run = recorder.clone();
+            let begin = move || {
+                scale_timeouts(scale);
+                of_run.mark_thread();
+            };
+            (runtime("vmtest-body", &traces, begin)?, namespace, None)
         }
         // Its network says of a thread only that it is somebody's there.
         NetworkPlace::Host => {
             caller.panics.mark_thread();
-            let panics = caller.panics.clone();
+            let (panics, of_run) = (caller.panics.clone(), recorder.clone());
             let begin = move || {
                 scale_timeouts(scale);
+                of_run.mark_thread();
                 panics.mark_thread();
             };
             let way_back = hold_namespace()?;
@@ -323,7 +347,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Unprepared> {
     let run = Run {
         members: watch::Sender::default(),
         keys,
-        planner: planner(spec, plan.networks.clone(), settings, budget.facts(), observer.clone(), disks),
+        planner: planner(spec, plan.networks.clone(), settings, budget.facts(), recorder.clone(), disks),
         claim,
         tasks: Arc::new(Tasks::new(engine.handle().clone())),
         joining: tokio::sync::Mutex::default(),
@@ -340,7 +364,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Unprepared> {
         scratch,
         started,
         clock: Arc::new(Clock::start()),
-        observer,
+        recorder,
         plan,
     };
     let nodes = run.plan.nodes.iter().zip(&run.plan.base_initramfs);
@@ -363,14 +387,10 @@ async fn lease(
     ledger: &Ledger,
     budget: &HostBudget,
     request: Request,
-    observer: Option<&Observer>,
+    recorder: &Recorder,
     cancelled: &mut watch::Receiver<bool>,
 ) -> Result<Claim, Error> {
-    let emit = |event: &Event| {
-        if let Some(observer) = observer {
-            observer(event);
-        }
-    };
+    let emit = |event: &Event| recorder.emit(event);
     let test = request.test.clone();
     let wait = ShownWait::of(&test, &emit);
     // Its sender is held for as long as a signal can cancel.

@@ -9,6 +9,7 @@ use crate::{
     spec::parse_size,
 };
 
+const ARTIFACTS: &str = "VMTEST_ARTIFACTS";
 const BACKEND: &str = "VMTEST_BACKEND";
 const BUDGET: &str = "VMTEST_BUDGET";
 const CACHE: &str = "VMTEST_CACHE";
@@ -30,8 +31,8 @@ const ASSUME_KVM: &str = "VMTEST_INTERNAL_ASSUME_KVM";
 /// Every name that a user may set, for the message about a wrong one.
 const NAMES: &[&str] =
     &[
-        BACKEND, BUDGET, CACHE, CACHE_LIMIT, CLOUD_HYPERVISOR, FIRECRACKER, ON_MISSING, QEMU, REQUIRE, ROOTLESS, RUN,
-        TIMEOUT_SCALE,
+        ARTIFACTS, BACKEND, BUDGET, CACHE, CACHE_LIMIT, CLOUD_HYPERVISOR, FIRECRACKER, ON_MISSING, QEMU, REQUIRE, ROOTLESS,
+        RUN, TIMEOUT_SCALE,
     ];
 /// Variables of our own tests.
 const INTERNAL: &str = "VMTEST_INTERNAL_";
@@ -39,6 +40,8 @@ const INTERNAL: &str = "VMTEST_INTERNAL_";
 /// What the environment says.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
+    /// Where the artifacts of tests are kept.
+    pub(crate) artifacts: Option<PathBuf>,
     /// Backends in order of preference; empty is `auto`.
     pub(crate) backends: Vec<String>,
     /// How much of the host machines may take.
@@ -99,6 +102,7 @@ impl Settings {
 
     fn parse(variables: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
         let mut settings = Self {
+            artifacts: None,
             backends: vec![],
             budget: Asked::default(),
             cache: None,
@@ -113,6 +117,7 @@ impl Settings {
         };
         for (name, value) in variables {
             match name.as_str() {
+                ARTIFACTS => settings.artifacts = Some(value.into()),
                 BACKEND => settings.backends = parse_backends(BACKEND, &value)?,
                 BUDGET => settings.budget = Asked::parse(&value).map_err(|why| format!("{BUDGET}: {why}"))?,
                 CACHE => settings.cache = Some(value.into()),
@@ -190,7 +195,10 @@ mod tests {
     #[test]
     fn wrong_settings_are_refused_with_the_valid_ones() {
         let error = parse("VMTEST_BAKEND", "qemu").unwrap_err();
-        assert!(error.starts_with("unknown setting `VMTEST_BAKEND`: valid are VMTEST_BACKEND,"), "{error}");
+        assert!(
+            error.starts_with("unknown setting `VMTEST_BAKEND`: valid are VMTEST_ARTIFACTS, VMTEST_BACKEND,"),
+            "{error}"
+        );
         assert!(parse("VMTEST_BACKEND", "qemo").unwrap_err().contains("valid are auto, cloud-hypervisor, qemu"));
         let error = parse("VMTEST_REQUIRE", "kvm, qemo").unwrap_err();
         assert!(error.starts_with("VMTEST_REQUIRE: unknown backend `qemo`") && error.ends_with(", kvm"), "{error}");

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    fmt,
     fs::File,
     io,
     os::{fd::OwnedFd, unix::fs::FileExt},
@@ -37,12 +38,21 @@ pub(crate) enum Anomaly {
     GuestFailed(String),
 }
 
+/// Is told of every line of a console, in order.
+pub(crate) type OnLine = Box<dyn Fn(&str) + Send + Sync>;
+
 /// The console of one machine.
-#[derive(Debug)]
 pub(crate) struct Console {
     state: watch::Sender<State>,
     lines: Mutex<VecDeque<String>>,
     reader: Mutex<Reader>,
+    on_line: OnLine,
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -52,8 +62,9 @@ struct State {
 }
 
 impl Console {
-    pub(crate) fn new() -> Self {
-        Self { state: watch::Sender::new(State::default()), lines: Mutex::default(), reader: Mutex::default() }
+    pub(crate) fn new(on_line: OnLine) -> Self {
+        let state = watch::Sender::new(State::default());
+        Self { state, lines: Mutex::default(), reader: Mutex::default(), on_line }
     }
 
     /// Follows the file, which must exist, until dropped; begins where the last look ended. Cancel-safe.
@@ -158,6 +169,8 @@ impl Console {
         } else {
             line.split_once(GUEST_FAILED).map(|(_, why)| Anomaly::GuestFailed(why.to_owned()))
         };
+        // Before anybody is told of what the line means.
+        (self.on_line)(&line);
         let mut lines = lock(&self.lines);
         if lines.len() == KEPT_LINES {
             lines.pop_front();
@@ -234,7 +247,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_seen_as_it_is_written() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        let console = Console::new();
+        let console = Console::new(Box::new(|_| {}));
         let path = file.path().to_owned();
         let write = async {
             console_ready().await;

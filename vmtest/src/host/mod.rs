@@ -7,6 +7,7 @@ mod files;
 mod journal;
 mod keeper;
 mod lease;
+mod line_log;
 mod locked_dir;
 mod panics;
 mod places;
@@ -16,7 +17,7 @@ mod rootless;
 mod stopped;
 mod storage;
 
-pub(crate) use console::{Anomaly, Console, appears, follow_file};
+pub(crate) use console::{Anomaly, Console, OnLine, appears, follow_file};
 pub(crate) use crash::CrashPoint;
 pub(crate) use files::{copy_sparse, if_there, relink};
 #[cfg(fuzzing)]
@@ -25,8 +26,9 @@ pub(crate) use journal::{Effect, Entry, HOST_LINKS, JOURNAL, Journal, host_prefi
 pub(crate) use keeper::{Keeper, SpawnRequest, spawn_program};
 pub(crate) use lease::{Asked, Claim, HostBudget, Ledger, Request};
 pub use lease::{Holder, Waiting};
+pub(crate) use line_log::LineLog;
 pub(crate) use locked_dir::{LOCK, LockedDir};
-pub(crate) use panics::{Panic, Panics, containing_panics};
+pub(crate) use panics::{Panic, Panics, containing_panics, panic_message};
 pub(crate) use places::runs_root;
 pub(crate) use process::{DEATH_WITHIN, Ended, Process, ProcessId, find_program, has_capabilities};
 pub(crate) use random::random;

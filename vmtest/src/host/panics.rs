@@ -4,6 +4,7 @@
 //! network namespace, in which every thread is that a thread of the cluster has started.
 
 use std::{
+    any::Any,
     cell::{Cell, RefCell},
     fmt, fs,
     os::unix::fs::MetadataExt,
@@ -113,7 +114,7 @@ impl Panics {
                 of_body,
                 thread: thread.name().unwrap_or("<unnamed>").to_owned(),
                 place: info.location().map(ToString::to_string).unwrap_or_default(),
-                message: message(info).to_owned(),
+                message: panic_message(info.payload()).to_owned(),
             });
         }
         state.printing += 1;
@@ -169,8 +170,8 @@ fn by_namespace() -> Option<Arc<Panics>> {
     live.iter().find(|(of, _)| *of == namespace)?.1.upgrade()
 }
 
-fn message<'a>(info: &'a PanicHookInfo<'_>) -> &'a str {
-    let payload = info.payload();
+/// The words of a panic.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("Box<dyn Any>")
 }

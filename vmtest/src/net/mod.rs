@@ -9,6 +9,7 @@ mod namespace;
 mod nft;
 mod pair;
 mod rate;
+mod state;
 
 pub(crate) use bridge::Links;
 pub(crate) use elsewhere::{enter_namespace, hold_namespace, own_namespace, within};
@@ -16,3 +17,4 @@ pub(crate) use free::{Claimed, claim};
 pub(crate) use namespace::{enter_new_namespace, missing, missing_for_host};
 pub(crate) use nft::{Condition, Hook, Rule, Table, Verdict, remove_table, tables};
 pub(crate) use pair::{Pair, mark};
+pub(crate) use state::rules;

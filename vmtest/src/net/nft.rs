@@ -301,6 +301,14 @@ fn read(name: &str) -> Result<Vec<NfListObject<'static>>, Error> {
     Ok(found.into_iter().filter_map(plain).collect())
 }
 
+/// Everything that filters packets in the network namespace of the calling thread.
+///
+/// # Errors
+/// [`Kind::Missing`] without `nft`; [`Kind::Host`] when it cannot list it.
+pub(super) fn ruleset() -> Result<Vec<NfListObject<'static>>, Error> {
+    list(&["list", "ruleset"]).map_err(|e| failed("list the rules".into(), e))
+}
+
 fn list(args: &[&str]) -> Result<Vec<NfListObject<'static>>, NftablesError> {
     let found = helper::get_current_ruleset_with_args(Some(&program()), args.iter().copied())?;
     let listed = |object| match object {

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Node, sh::Running};
 use crate::{
     error::{Error, Phase},
+    evidence::Work,
     guest::files::{self, Moved},
 };
 
@@ -25,7 +26,8 @@ impl Node {
     /// [`Kind::Command`](crate::Kind::Command) with what the guest says: no such file, a directory.
     pub async fn read(&self, path: impl AsRef<OsStr>) -> Result<Vec<u8>, Error> {
         let path = path.as_ref().to_owned();
-        self.copy(|node| async move { files::read(&node.member.ssh, &path).await }).await
+        let what = format!("read {}", path.to_string_lossy());
+        self.copy(what, |node| async move { files::read(&node.member.ssh, &path).await }).await
     }
 
     /// Writes a file, and makes the directories above it. One that is there is replaced and keeps its mode; a new one
@@ -35,7 +37,8 @@ impl Node {
     /// [`Kind::Command`](crate::Kind::Command) with what the guest says: a directory, no space.
     pub async fn write(&self, path: impl AsRef<OsStr>, content: impl Into<Vec<u8>>) -> Result<(), Error> {
         let (path, content) = (path.as_ref().to_owned(), content.into());
-        self.copy(|node| async move { files::write(&node.member.ssh, &path, content).await }).await
+        let what = format!("write {}, {} bytes", path.to_string_lossy(), content.len());
+        self.copy(what, |node| async move { files::write(&node.member.ssh, &path, content).await }).await
     }
 
     /// Copies a file or a whole directory to this place, with modes and symbolic links, owned by root. A directory that
@@ -47,7 +50,8 @@ impl Node {
     pub async fn upload(&self, from: impl AsRef<Path>, to: impl AsRef<OsStr>) -> Result<(), Error> {
         let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
         let moved = progress(format!("{} to {}", from.display(), self.name()), files::size_of(&from));
-        self.copy(|node| async move { files::upload(&node.member.ssh, from, &to, moved).await }).await
+        let what = format!("upload {} to {}", from.display(), to.to_string_lossy());
+        self.copy(what, |node| async move { files::upload(&node.member.ssh, from, &to, moved).await }).await
     }
 
     /// Copies a file or a whole directory from the machine to this place, with modes and symbolic links. A directory
@@ -59,16 +63,20 @@ impl Node {
     pub async fn download(&self, from: impl AsRef<OsStr>, to: impl AsRef<Path>) -> Result<(), Error> {
         let (from, to): (OsString, PathBuf) = (from.as_ref().to_owned(), to.as_ref().to_owned());
         let moved = progress(format!("{} from {}", from.to_string_lossy(), self.name()), 0);
-        self.copy(|node| async move { files::download(&node.member.ssh, &from, to, moved).await }).await
+        let what = format!("download {} to {}", from.to_string_lossy(), to.display());
+        self.copy(what, |node| async move { files::download(&node.member.ssh, &from, to, moved).await }).await
     }
 
-    fn copy<T, F>(&self, work: impl FnOnce(Self) -> F) -> Running<T>
+    fn copy<T, F>(&self, what: String, work: impl FnOnce(Self) -> F) -> Running<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let (member, work) = (self.member.clone(), work(self.clone()));
-        Running::on(self, async move { member.while_alive(work).await.map_err(|e| e.in_phase(Phase::Body)) })
+        Running::on(self, async move {
+            let span = member.recorder.work(Some(&member.plan.name), Work::Copy, what);
+            span.result(member.while_alive(work).await).map_err(|e| e.in_phase(Phase::Body))
+        })
     }
 }
 

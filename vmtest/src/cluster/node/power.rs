@@ -13,6 +13,7 @@ use crate::{
         run::Run,
     },
     error::{Error, Kind, Phase},
+    evidence::Work,
     host::DEATH_WITHIN,
 };
 
@@ -141,6 +142,7 @@ impl Node {
     {
         let (run, member) = (self.run.clone(), self.member.clone());
         Running::on(self, async move {
+            let span = member.recorder.work(Some(&member.plan.name), Work::Power, action.to_string());
             let _turn = if in_turn { Some(member.power.lock().await) } else { None };
             let state = member.state();
             let allowed = after(state, action).map_err(|why| {
@@ -151,7 +153,7 @@ impl Node {
                 Ok(_) => work(run, member.clone()).await,
                 Err(e) => Err(e),
             };
-            done.map_err(|e| e.on_node(&member.plan.name).in_phase(Phase::Body))
+            span.result(done).map_err(|e| e.on_node(&member.plan.name).in_phase(Phase::Body))
         })
     }
 }

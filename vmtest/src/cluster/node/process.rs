@@ -6,6 +6,7 @@ use super::{Node, sh::Running};
 use crate::{
     cluster::member::Member,
     error::{Error, Kind},
+    evidence::{Outcome, Span, Work},
     guest::{
         Command, Leash,
         ssh::{Exec, ExitStatus, Spool},
@@ -50,11 +51,12 @@ impl IntoFuture for Spawn<'_> {
         let (member, command) = (self.node.member.clone(), self.command);
         Running::on(self.node, async move {
             let (line, mark) = command.line().map_err(|e| e.on_node(&member.plan.name))?;
+            let span = Some(member.recorder.work(Some(&member.plan.name), Work::Process, command.shown()));
             let mut leash = Leash::new(&member.ssh, mark);
             let exec = member.while_alive(member.ssh.exec(line)).await.inspect_err(|_| leash.release())?;
             let lines = |spool: &Arc<Spool>| Lines { spool: spool.clone(), partial: Vec::new() };
             let (stdout, stderr) = (lines(&exec.stdout), lines(&exec.stderr));
-            Ok(Process { stdout, stderr, exec, leash, shown: command.shown(), member })
+            Ok(Process { stdout, stderr, exec, leash, shown: command.shown(), member, span })
         })
     }
 }
@@ -71,6 +73,8 @@ pub struct Process {
     leash: Leash,
     shown: String,
     member: Arc<Member>,
+    /// Until it has ended.
+    span: Option<Span>,
 }
 
 impl fmt::Debug for Process {
@@ -103,7 +107,16 @@ impl Process {
     /// # Errors
     /// [`Kind::GuestPanic`] or [`Kind::MachineDied`] when the machine ends first, [`Kind::Connection`].
     pub async fn wait(&mut self) -> Result<Exit, Error> {
-        let status = self.member.while_alive(self.exec.ended()).await?;
+        let ended = self.member.while_alive(self.exec.ended()).await;
+        if let Some(span) = self.span.take() {
+            span.end(match &ended {
+                Ok(ExitStatus { code, signal }) => {
+                    Outcome { code: *code, signal: signal.clone(), ..Outcome::default() }
+                }
+                failed => Outcome::of(failed),
+            });
+        }
+        let status = ended?;
         self.leash.release();
         Ok(Exit { status })
     }

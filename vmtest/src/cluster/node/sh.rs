@@ -15,6 +15,7 @@ use super::Node;
 use crate::{
     cluster::member::Member,
     error::{Error, Kind, Phase},
+    evidence::{Outcome, Recorder, Work},
     guest::{
         Command, Leash,
         ssh::{Exec, ExitStatus, Output},
@@ -86,13 +87,28 @@ impl<'a> IntoFuture for Sh<'a> {
         let limit = self.limit.map(|limit| self.node.run.plan.scaled(limit));
         let (command, stdin, checked) = (self.command, self.stdin, self.checked);
         Running::on(self.node, async move {
+            let span = member.recorder.work(Some(&member.plan.name), Work::Command, command.shown());
             let output = member.while_alive(run(&member, &command, stdin, limit)).await;
+            let outcome = outcome(&member.recorder, span.id(), &output);
+            span.end(outcome);
             let output = output.map_err(|e| e.in_phase(Phase::Body))?;
             if checked && !output.success() {
                 return Err(failed(&command.shown(), &output).on_node(&member.plan.name).in_phase(Phase::Body));
             }
             Ok(output)
         })
+    }
+}
+
+fn outcome(recorder: &Recorder, id: u64, output: &Result<Output, Error>) -> Outcome {
+    let Ok(output) = output else { return Outcome::of(output) };
+    let printed = |stream, (head, bytes): (&[u8], u64)| recorder.printed(id, stream, head, bytes);
+    Outcome {
+        code: output.code(),
+        signal: output.signal().map(str::to_owned),
+        stdout: printed("stdout", output.stdout_head()),
+        stderr: printed("stderr", output.stderr_head()),
+        ..Outcome::default()
     }
 }
 

@@ -15,6 +15,7 @@ use super::{ConsoleLines, Node, sh::Running};
 use crate::{
     cluster::member::Member,
     error::{Error, Kind, Phase},
+    evidence::Work,
     guest::{Command, Leash},
 };
 
@@ -170,13 +171,14 @@ impl IntoFuture for Wait<'_> {
         let (watched, condition) = (Watched::new(self.node), self.condition);
         let member = self.node.member.clone();
         Running::on(self.node, async move {
+            let span = member.recorder.work(Some(&member.plan.name), Work::Wait, condition.shown());
             let holds = tokio::time::timeout(within, member.while_alive(condition.hold(&watched)));
             let held = holds.await.unwrap_or_else(|_| {
                 let (seconds, what, last) = (within.as_secs_f64(), condition.shown(), watched.last());
                 let message = format!("waited {seconds:.1} s in vain until {what}; last: {last}");
                 Err(Error::new(Kind::Timeout, message).on_node(&member.plan.name).after(within))
             });
-            held.map_err(|e| e.in_phase(Phase::Body))
+            span.result(held).map_err(|e| e.in_phase(Phase::Body))
         })
     }
 }

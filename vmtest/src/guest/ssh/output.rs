@@ -33,6 +33,16 @@ impl Output {
         self.stderr.bytes()
     }
 
+    /// What was kept in memory of standard output, and how many bytes there were in all.
+    pub(crate) fn stdout_head(&self) -> (&[u8], u64) {
+        self.stdout.head()
+    }
+
+    /// The same of standard error.
+    pub(crate) fn stderr_head(&self) -> (&[u8], u64) {
+        self.stderr.head()
+    }
+
     /// The exit code; `None` for a command that a signal ended.
     pub fn code(&self) -> Option<i32> {
         self.code
@@ -76,6 +86,11 @@ impl Captured {
             // An unnamed file of our own on a disk that fails: what was kept in memory is all there is.
             Err(_) => Cow::Borrowed(&self.memory),
         }
+    }
+
+    fn head(&self) -> (&[u8], u64) {
+        let beyond = self.file.as_ref().map_or(0, |(_, start, end)| end - start);
+        (&self.memory, self.memory.len() as u64 + beyond)
     }
 
     fn text(&self) -> String {

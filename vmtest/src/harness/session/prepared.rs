@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::{Caller, Session, prepare, runtime};
 use crate::{
     cluster::{Run, teardown},
+    evidence::Recorder,
     harness::traces::Traces,
     host::{Keeper, Panics},
     net::{enter_new_namespace, tables, within},
@@ -43,12 +44,13 @@ pub(super) fn torn_down_as<T: Send>(
         spec.backends.push("fake".to_owned());
         spec.nodes = ["first", "second"].map(NodeSpec::new).into();
         spec.nodes[0].settings.disk = Some(DISK);
+        let recorder = Recorder::begin(&spec, None, None);
         let caller = Caller {
             cancelled: cancelled.subscribe(),
             outside: outside.handle().clone(),
             panics: Arc::new(Panics::default()),
         };
-        let (run, engine, bodies) = prepare(Session::new(spec, None), caller).unwrap();
+        let (run, engine, bodies) = prepare(Session::of(spec, recorder), caller).unwrap();
         let result = engine.block_on(work(&run));
         let left = engine.block_on(teardown(&run));
         assert!(!run.dir.path().exists(), "{} is there: {left:?}", run.dir.path().display());

@@ -106,7 +106,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::plan::{DiskPlan, InterfacePlan};
+    use crate::plan::{DiskPlan, DiskRatePlan, InterfacePlan};
 
     fn node() -> NodePlan {
         let interface = |network: u8, tap: &str| InterfacePlan {
@@ -124,8 +124,13 @@ mod tests {
             index: 1,
             interfaces: vec![interface(1, "tap1"), interface(2, "tap1-1")],
             cpus: 2,
+            max_cpus: None,
+            hotplug: false,
             memory: 256 << 20,
+            max_memory: None,
+            disk_rate: DiskRatePlan::default(),
             kernel: "/cache/vmlinux".into(),
+            foreign_kernel: false,
             initramfs: "initramfs".into(),
             cmdline: "console=ttyS0 panic=-1".into(),
             fake: None,

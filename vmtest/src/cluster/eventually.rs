@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     error::{Error, Kind},
+    evidence::{Recorder, Work},
     failure::Failure,
 };
 
@@ -56,7 +57,16 @@ pub fn eventually<T, E: Into<Failure>>(
     within: Duration,
     attempt: impl AsyncFnMut() -> Result<T, E>,
 ) -> impl Future<Output = Result<T, Failure>> {
-    tried(what, within.mul_f64(SCALE.get()), attempt, Location::caller())
+    let (within, at) = (within.mul_f64(SCALE.get()), Location::caller());
+    let recorder = Recorder::current();
+    async move {
+        let span = recorder.map(|recorder| recorder.work(None, Work::Wait, what));
+        let tried = tried(what, within, attempt, at).await;
+        match span {
+            Some(span) => span.result(tried),
+            None => tried,
+        }
+    }
 }
 
 async fn tried<T, E: Into<Failure>>(

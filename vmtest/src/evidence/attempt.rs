@@ -1,0 +1,227 @@
+//! The directory of one attempt of a test: everything that is known about it, written as it becomes known.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
+};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Printed, place};
+use crate::host::{LineLog, random};
+
+/// What is there from the first moment on. A directory with it and without [`VERDICT`] is of a process that was killed.
+pub(crate) const STARTED: &str = "started.json";
+/// What is written last.
+pub(crate) const VERDICT: &str = "verdict.json";
+/// The events, a line each.
+pub(crate) const TIMELINE: &str = "timeline.jsonl";
+/// The whole text of a failure.
+pub(crate) const FAILURE: &str = "failure.txt";
+/// The folders of the machines.
+pub(crate) const NODES: &str = "nodes";
+/// What the test itself has kept.
+pub(crate) const SAVED: &str = "saved";
+/// What commands printed that was too long for the timeline.
+const OUTPUTS: &str = "outputs";
+
+/// How many attempts that passed are kept of each test; those that failed and those that were killed all are.
+const KEPT_SUCCESSES: usize = 3;
+/// A test of some minutes with a command every ten milliseconds.
+const TIMELINE_LIMIT: usize = 64 << 20;
+/// A console that prints at the speed of a serial line does not reach it in an hour.
+const CONSOLE_LIMIT: usize = 16 << 20;
+/// What all commands together may print beyond what is in the timeline.
+const OUTPUTS_LIMIT: u64 = 64 << 20;
+/// Text up to this is part of its event.
+const INLINE: usize = 4 << 10;
+/// How much is kept of the end of a log of a VMM.
+const LOG_TAIL: u64 = 1 << 20;
+/// The last line of a timeline that has reached its limit.
+const TIMELINE_CUT: &str = "{\"event\":\"cut\",\"why\":\"the timeline has reached its limit\"}\n";
+
+/// One attempt. Nothing in here fails a test: what cannot be written is left out.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    dir: PathBuf,
+    timeline: LineLog,
+    /// How many bytes of outputs were written.
+    outputs: AtomicU64,
+}
+
+impl Attempt {
+    /// Makes the directory, with its marker.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn begin(root: &Path, test: &str, name: &str) -> io::Result<Self> {
+        let now = SystemTime::now();
+        let time = humantime::format_rfc3339_millis(now).to_string().replace([':', '-'], "");
+        let id = format!("{time}-{:08x}", u32::from_ne_bytes(random()?));
+        let dir = root.join(place::directory_of(&place::binary(), test)).join(id);
+        DirBuilder::new().recursive(true).mode(0o755).create(&dir)?;
+        let timeline = LineLog::open(&dir.join(TIMELINE), TIMELINE_LIMIT, TIMELINE_CUT)?;
+        let attempt = Self { dir, timeline, outputs: AtomicU64::new(0) };
+        let settings = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with("VMTEST_"))?;
+            Some((name, Value::from(value.to_string_lossy())))
+        });
+        let unix = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        attempt.write_json(
+            STARTED,
+            &json!({
+                "test": name,
+                "binary": place::binary(),
+                "package": std::env::var("CARGO_PKG_NAME").ok(),
+                "pid": std::process::id(),
+                "unix_time": unix.as_secs_f64(),
+                "settings": settings.collect::<serde_json::Map<_, _>>(),
+                "runner_attempt": std::env::var("NEXTEST_ATTEMPT").ok(),
+            }),
+        );
+        Ok(attempt)
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The folder of a machine; made if it must.
+    pub(crate) fn node(&self, name: &str) -> PathBuf {
+        let dir = self.dir.join(NODES).join(name);
+        // What cannot be made shows when something is written to it.
+        drop(fs::create_dir_all(&dir));
+        dir
+    }
+
+    /// Adds an event, which is given as a line.
+    pub(crate) fn add(&self, line: &[u8]) {
+        self.timeline.add(line);
+    }
+
+    /// A log of the console of a machine, with times.
+    pub(crate) fn console(&self, node: &str) -> Option<LineLog> {
+        let opened = LineLog::open(&self.node(node).join("console.log"), CONSOLE_LIMIT, "[the console goes on]\n");
+        opened.inspect_err(|e| tracing::warn!("the console of {node} is not kept: {e}")).ok()
+    }
+
+    /// Writes a file of this name, and says so where that is not possible.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        if let Err(e) = self.try_write(name, bytes) {
+            tracing::warn!("{name} is not among the artifacts: {e}");
+        }
+    }
+
+    /// The same with what is written as JSON.
+    pub(crate) fn write_json(&self, name: &str, value: &impl Serialize) {
+        let bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
+        self.write(name, &bytes);
+    }
+
+    /// Writes a file of this name.
+    ///
+    /// # Errors
+    /// When it cannot be written; then a half one is removed.
+    pub(crate) fn try_write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = self.dir.join(name);
+        if let Some(dir) = path.parent().filter(|dir| *dir != self.dir) {
+            fs::create_dir_all(dir)?;
+        }
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o644).open(&path)?;
+        // Half a file that looks like a whole one is worse than none.
+        file.write_all(bytes).inspect_err(|_| drop(fs::remove_file(&path)))
+    }
+
+    /// Keeps what a command has printed on this stream: this is its beginning, and so many bytes there were in all.
+    pub(crate) fn printed(&self, id: u64, stream: &str, head: &[u8], bytes: u64) -> Printed {
+        let text = shortened(head);
+        let size = head.len() as u64;
+        if head.len() <= INLINE || self.outputs.fetch_add(size, Ordering::Relaxed) + size > OUTPUTS_LIMIT {
+            return Printed { text, file: None, bytes };
+        }
+        let name = format!("{OUTPUTS}/{id}.{stream}");
+        let written = self.try_write(&name, head);
+        Printed { text, file: written.is_ok().then_some(name), bytes }
+    }
+
+    /// Keeps the end of a log of a machine.
+    pub(crate) fn keep_log(&self, node: &str, from: &Path) {
+        let read = File::open(from).and_then(|mut file| {
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
+            let mut bytes = Vec::new();
+            file.take(LOG_TAIL).read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let Ok(bytes) = read else { return };
+        if let (false, Some(name)) = (bytes.is_empty(), from.file_name()) {
+            self.write(&format!("{NODES}/{node}/{}", name.to_string_lossy()), &bytes);
+        }
+    }
+
+    /// Says how it has ended, and removes old attempts of the same test that passed, beyond those that are kept.
+    pub(crate) fn end(&self, failure: Option<&str>, after: f64) {
+        let verdict = if failure.is_some() { "failed" } else { "passed" };
+        self.write_json(VERDICT, &json!({ "verdict": verdict, "after": after, "failure": failure }));
+        if failure.is_none()
+            && let Some(dir) = self.dir.parent()
+        {
+            forget_old(dir);
+        }
+    }
+}
+
+/// The text of a short output, or the beginning of a long one.
+pub(crate) fn shortened(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(INLINE)]).into_owned()
+}
+
+/// Whether the attempt in this directory has passed.
+pub(crate) fn has_passed(dir: &Path) -> Option<bool> {
+    let verdict: Value = serde_json::from_slice(&fs::read(dir.join(VERDICT)).ok()?).ok()?;
+    Some(verdict["verdict"] == "passed")
+}
+
+fn forget_old(dir: &Path) {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut passed: Vec<_> = entries.map(|entry| entry.path()).filter(|path| has_passed(path) == Some(true)).collect();
+    // Their names begin with the time.
+    passed.sort();
+    for old in passed.iter().rev().skip(KEPT_SUCCESSES) {
+        // Another process may have been faster.
+        drop(fs::remove_dir_all(old));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_passed_the_newest_are_kept_and_of_what_failed_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = || Attempt::begin(dir.path(), "a::test", "a::test").unwrap();
+        let failed = begin();
+        failed.end(Some("broken"), 1.0);
+        let killed = begin();
+        let passed: Vec<_> = (0..5).map(|_| begin()).collect();
+        passed.iter().for_each(|attempt| attempt.end(None, 1.0));
+        assert!(failed.dir().exists() && killed.dir().exists());
+        assert_eq!(has_passed(killed.dir()), None);
+        assert_eq!(passed.iter().filter(|attempt| attempt.dir().exists()).count(), KEPT_SUCCESSES);
+    }
+
+    #[test]
+    fn long_outputs_are_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let attempt = Attempt::begin(dir.path(), "t", "t").unwrap();
+        assert_eq!(attempt.printed(1, "stdout", b"\xffx", 2).text, "\u{fffd}x");
+        let long = attempt.printed(2, "stderr", &[b'a'; 10_000], 20_000);
+        assert_eq!((long.text.len(), long.bytes), (INLINE, 20_000));
+        assert_eq!(fs::read(attempt.dir().join(long.file.unwrap())).unwrap().len(), 10_000);
+    }
+}

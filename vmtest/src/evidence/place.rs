@@ -1,0 +1,95 @@
+//! Where the artifacts of a test are.
+
+use std::{
+    env,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    thread,
+};
+
+/// What Cargo puts into every target directory.
+const TARGET_TAG: &str = "CACHEDIR.TAG";
+/// A file name has at most 255 bytes, and more than this says nothing.
+const LONGEST_NAME: usize = 180;
+
+/// Where the attempts of all tests of this process are: the setting, else `vmtest` in the target directory in which the
+/// running binary is, else in that of the crate of the test; a program that is neither built there nor a test keeps none.
+pub(crate) fn root(setting: Option<&Path>, crate_dir: Option<&Path>) -> Option<PathBuf> {
+    let absolute = |path: &Path| std::path::absolute(path).ok();
+    if let Some(set) = setting {
+        return absolute(set);
+    }
+    let exe = env::current_exe().ok();
+    let target = exe.as_deref().and_then(target_of).or_else(|| Some(crate_dir?.join("target")));
+    absolute(&target?.join("vmtest"))
+}
+
+/// The target directory in which a binary was built, also where it has been taken to in an archive.
+fn target_of(exe: &Path) -> Option<PathBuf> {
+    let tagged = exe.ancestors().skip(1).find(|dir| dir.join(TARGET_TAG).is_file());
+    // `<target>/<profile>/deps/<binary>`: an archive has no tag.
+    let of_deps = || exe.parent().filter(|dir| dir.file_name() == Some(OsStr::new("deps")))?.ancestors().nth(2);
+    tagged.or_else(of_deps).map(Path::to_owned)
+}
+
+/// The name of the running binary as its author knows it, without the hash that Cargo adds.
+pub(crate) fn binary() -> String {
+    let exe = env::current_exe().unwrap_or_default();
+    let stem = exe.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    without_hash(&stem).to_owned()
+}
+
+fn without_hash(stem: &str) -> &str {
+    let is_hash = |hash: &str| hash.len() == 16 && hash.bytes().all(|c| c.is_ascii_hexdigit());
+    stem.rsplit_once('-').filter(|(_, hash)| is_hash(hash)).map_or(stem, |(name, _)| name)
+}
+
+/// The whole name of the test that runs on the calling thread, with the case that another attribute may have added to
+/// this path: libtest names its threads so, runners say it in a variable or as an argument.
+pub(crate) fn full_name(path: &str) -> String {
+    let is_it = |name: &String| name.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    let thread = thread::current().name().map(str::to_owned);
+    let mut said = thread.into_iter().chain(env::var("NEXTEST_TEST_NAME").ok()).chain(env::args().skip(1));
+    said.find(is_it).unwrap_or_else(|| path.to_owned())
+}
+
+/// The directory of all attempts of a test, below the root: without what an archive or a store of artifacts refuses.
+pub(crate) fn directory_of(binary: &str, test: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
+    let name: String = format!("{binary}.{}", test.replace("::", ".")).chars().map(plain).collect();
+    name.chars().take(LONGEST_NAME).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_target_directory_is_found_by_its_tag_or_its_shape() {
+        let dir = tempfile::tempdir().unwrap();
+        let exe = dir.path().join("target/triple/debug/deps/web-0123456789abcdef");
+        fs::create_dir_all(exe.parent().unwrap()).unwrap();
+        assert_eq!(target_of(&exe).unwrap(), dir.path().join("target/triple"));
+        fs::write(dir.path().join("target").join(TARGET_TAG), "").unwrap();
+        assert_eq!(target_of(&exe).unwrap(), dir.path().join("target"));
+        assert_eq!(target_of(Path::new("/usr/bin/tool")), None);
+    }
+
+    #[test]
+    fn tests_have_names_that_every_store_takes() {
+        assert_eq!(without_hash("web-0123456789abcdef"), "web");
+        assert_eq!(without_hash("cargo-vmtest"), "cargo-vmtest");
+        assert_eq!(directory_of("web", "faults::late::case_1"), "web.faults.late.case_1");
+        assert_eq!(directory_of("web", "a b/../c"), "web.a_b_.._c");
+        assert_eq!(directory_of("web", &"x".repeat(300)).len(), LONGEST_NAME);
+    }
+
+    #[test]
+    fn a_test_knows_its_name() {
+        let path = "evidence::place::tests::a_test_knows_its_name";
+        assert_eq!(full_name(path), path);
+        assert_eq!(full_name("another"), "another");
+    }
+}

@@ -1,0 +1,66 @@
+//! Between the end of a body and the teardown: what is kept and said of a run.
+
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use tokio::runtime::Runtime;
+
+use super::{super::end::End, Run};
+use crate::{
+    cluster::{CONSOLE_TAIL, collect},
+    evidence::Event,
+    hypervisor::CONSOLE,
+};
+
+/// A guest answers in milliseconds, under emulation in seconds; whoever waits for the verdict waits for this too.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+/// The same after a signal: a runner kills the process ten seconds later, and the teardown needs some of these.
+const TAKEN_AFTER_A_SIGNAL_WITHIN: Duration = Duration::from_secs(2);
+
+/// Looks for what the guests have reported, and takes all that says why a test fails, while its machines are there. The
+/// error is the verdict of a run that a signal has ended.
+pub(super) fn take(run: &Arc<Run>, engine: &Runtime, end: Result<End, String>) -> Result<End, String> {
+    let members = run.members();
+    for member in &members {
+        // What was printed a moment ago may not have been read.
+        member.console.catch_up(&member.dir.join(CONSOLE));
+        if let Some(attempt) = run.recorder.attempt() {
+            attempt.keep_log(&member.plan.name, &member.dir.join("vmm.log"));
+        }
+    }
+    let end = end.map(|end| match (end, run.recorder.complaint()) {
+        (End::Passed, Some(complaint)) => End::Failed(complaint),
+        (end, _) => end,
+    });
+    let failure = end.as_ref().map_or_else(|verdict| Some(verdict.as_str()), End::words).map(str::to_owned);
+    run.emit(&Event::BodyEnded { failure: failure.clone() });
+    let Some(words) = failure else { return end };
+
+    run.recorder.note_awaited();
+    let limit = if end.is_ok() { TAKEN_WITHIN } else { TAKEN_AFTER_A_SIGNAL_WITHIN };
+    let (tell, taken) = mpsc::channel();
+    let of_run = run.clone();
+    // On the engine, because a body may block all other threads.
+    let collecting = engine.spawn(async move {
+        collect(&of_run, limit).await;
+        _ = tell.send(());
+    });
+    // It bounds itself; should it hang in spite of that, the teardown does not wait for it.
+    if taken.recv_timeout(limit * 2).is_err() {
+        collecting.abort();
+    }
+    let consoles: Vec<_> =
+        members.iter().map(|member| (member.plan.name.clone(), member.console.tail(CONSOLE_TAIL))).collect();
+    let printed = matches!(end, Ok(End::Panicked(_)));
+    let text = run.recorder.failed(&words, printed, &consoles);
+    match end {
+        Ok(End::Panicked(payload)) => {
+            eprintln!("{text}");
+            Ok(End::Panicked(payload))
+        }
+        Ok(_) => Ok(End::Failed(text)),
+        Err(_) => Err(text),
+    }
+}
