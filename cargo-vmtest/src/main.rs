@@ -6,9 +6,10 @@ mod fixture;
 mod install;
 mod lab;
 mod prune;
+mod report;
 mod suite;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use install::Purpose;
@@ -88,6 +89,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show what is kept of tests: a page for each, which opens at the first cause of its failure, and an index.
+    Report {
+        /// The directory of one attempt, or of many; by default that of the workspace, `target/vmtest`.
+        dir: Option<PathBuf>,
+        /// Pages in that directory, or a summary on stdout.
+        #[arg(long, value_enum, default_value_t = report::Format::Html)]
+        format: report::Format,
+    },
 }
 
 #[derive(Args)]
@@ -125,6 +134,7 @@ fn main() -> ExitCode {
         Command::Install { program: install::Vmm::CloudHypervisor, url, sha256 } => {
             install::cloud_hypervisor(url.as_deref(), sha256.as_deref())
         }
+        Command::Report { dir, format } => report::run(dir, format),
         Command::Prune { dry_run, json } => rootless().and_then(|()| prune::run(dry_run, json)),
     };
     result.unwrap_or_else(|message| {
