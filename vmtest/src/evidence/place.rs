@@ -27,8 +27,12 @@ pub(crate) fn root(setting: Option<&Path>, crate_dir: Option<&Path>) -> Option<P
 /// The target directory in which a binary was built, also where it has been taken to in an archive.
 fn target_of(exe: &Path) -> Option<PathBuf> {
     let tagged = exe.ancestors().skip(1).find(|dir| dir.join(TARGET_TAG).is_file());
-    // `<target>/<profile>/deps/<binary>`: an archive has no tag.
-    let of_deps = || exe.parent().filter(|dir| dir.file_name() == Some(OsStr::new("deps")))?.ancestors().nth(2);
+    // `<target>/<profile>/deps/<binary>`, or beside `deps`: an archive has no tag.
+    let of_deps = || {
+        let dir = exe.parent()?;
+        let profile = if dir.file_name() == Some(OsStr::new("deps")) { dir.parent()? } else { dir };
+        profile.join("deps").is_dir().then(|| profile.parent()).flatten()
+    };
     tagged.or_else(of_deps).map(Path::to_owned)
 }
 

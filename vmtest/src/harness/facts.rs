@@ -214,12 +214,7 @@ fn image_of<'a>(node: &'a NodeSettings, defaults: &'a NodeSettings) -> &'a str {
 
 /// The image, built if the cache does not have it and it shall be, with its kernel as it was before it was compressed or
 /// as it is; else there may be none.
-fn image(
-    cache: &Path,
-    name: &str,
-    recorder: &Recorder,
-    build: Option<bool>,
-) -> Result<Option<ImageFacts>, String> {
+fn image(cache: &Path, name: &str, recorder: &Recorder, build: Option<bool>) -> Result<Option<ImageFacts>, String> {
     let find = || -> vmtest_images::Result<_> {
         let cache = vmtest_images::Cache::open(cache)?;
         let Some(elf) = build else { return vmtest_images::find(&cache, name) };

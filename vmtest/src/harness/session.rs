@@ -86,7 +86,7 @@ impl Session {
     pub(super) fn new(spec: ClusterSpec, observer: Option<Observer>) -> Self {
         // A wrong setting is the failure of the run itself.
         let setting = Settings::get().ok().map(|settings| settings.artifacts.as_deref());
-        let crate_dir = spec.base.join("Cargo.toml").is_file().then_some(spec.base.as_path());
+        let crate_dir = Some(&*spec.base).filter(|base| base.is_absolute() && base.join("Cargo.toml").is_file());
         let root = setting.and_then(|setting| artifacts_root(setting, crate_dir));
         let recorder = Recorder::begin(&spec, observer, root.as_deref());
         Self::of(spec, recorder)

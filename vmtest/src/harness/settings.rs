@@ -29,11 +29,21 @@ const CRASH_AT: &str = "VMTEST_INTERNAL_CRASH_AT";
 /// Takes KVM to work, for our own tests whose VMM runs no guests.
 const ASSUME_KVM: &str = "VMTEST_INTERNAL_ASSUME_KVM";
 /// Every name that a user may set, for the message about a wrong one.
-const NAMES: &[&str] =
-    &[
-        ARTIFACTS, BACKEND, BUDGET, CACHE, CACHE_LIMIT, CLOUD_HYPERVISOR, FIRECRACKER, ON_MISSING, QEMU, REQUIRE, ROOTLESS,
-        RUN, TIMEOUT_SCALE,
-    ];
+const NAMES: &[&str] = &[
+    ARTIFACTS,
+    BACKEND,
+    BUDGET,
+    CACHE,
+    CACHE_LIMIT,
+    CLOUD_HYPERVISOR,
+    FIRECRACKER,
+    ON_MISSING,
+    QEMU,
+    REQUIRE,
+    ROOTLESS,
+    RUN,
+    TIMEOUT_SCALE,
+];
 /// Variables of our own tests.
 const INTERNAL: &str = "VMTEST_INTERNAL_";
 
