@@ -95,7 +95,11 @@ fn print_matrix(backends: &[Backend], cases: &[Case], results: &Results) {
         }
     }
     let row = |first: &str, cells: &mut dyn Iterator<Item = &str>| {
-        println!("{first:width$}{}", cells.map(|cell| format!("  {cell:<8}")).collect::<String>());
+        let cells = backends.iter().zip(cells).map(|(backend, cell)| {
+            let width = backend.name.len().max(ABSENT.len());
+            format!("  {cell:<width$}")
+        });
+        println!("{first:width$}{}", cells.collect::<String>());
     };
     row("", &mut backends.iter().map(|backend| backend.name));
     for case in cases {

@@ -245,10 +245,8 @@ fn wrong_requirement() {
         "requires(nestd, own_kernel, networks, nested, nested)",
         "async fn boots() {}",
         &[
-            "`requires` does not take `nestd`, did you mean `nested`?\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, \
-             `snapshot`",
-            "`requires` does not take `networks`\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, \
-             `snapshot`",
+            "`requires` does not take `nestd`, did you mean `nested`?\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, `snapshot`, `resize`, `disk_rate`, `hotplug`",
+            "`requires` does not take `networks`\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, `snapshot`, `resize`, `disk_rate`, `hotplug`",
             "`nested` is required already: write it once",
         ],
     );

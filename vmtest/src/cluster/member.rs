@@ -207,7 +207,7 @@ impl Member {
     }
 
     pub(crate) fn set_machine(&self, machine: Arc<dyn Machine>) {
-        lock(&self.vmm).machine = Some(Arc::new(Answering(machine)));
+        lock(&self.vmm).machine = Some(Arc::new(Answering::new(machine)));
     }
 
     pub(crate) fn machine(&self) -> Option<Arc<dyn Machine>> {

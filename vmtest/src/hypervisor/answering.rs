@@ -18,48 +18,57 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The same machine, of which every call ends: with an error, when the VMM does not answer though it is there.
 #[derive(Debug)]
-pub(crate) struct Answering(pub(crate) Arc<dyn Machine>);
+pub(crate) struct Answering {
+    machine: Arc<dyn Machine>,
+    within: Duration,
+}
+
+impl Answering {
+    pub(crate) fn new(machine: Arc<dyn Machine>) -> Self {
+        Self { machine, within: ANSWERS_WITHIN }
+    }
+}
 
 /// The answer to this call, if there is one in time.
-async fn answer<T>(what: &str, call: BoxFuture<'_, Result<T, Error>>) -> Result<T, Error> {
-    timeout(ANSWERS_WITHIN, call).await.unwrap_or_else(|_| {
-        let seconds = ANSWERS_WITHIN.as_secs();
+async fn answer<T>(within: Duration, what: &str, call: BoxFuture<'_, Result<T, Error>>) -> Result<T, Error> {
+    timeout(within, call).await.unwrap_or_else(|_| {
+        let seconds = within.as_secs();
         let message = format!(
             "its VMM is there and has not answered `{what}` in {seconds} s: whether the machine is alive is unknown, and `kill` \
              ends it in any case"
         );
-        Err(Error::new(Kind::Timeout, message).after(ANSWERS_WITHIN))
+        Err(Error::new(Kind::Timeout, message).after(within))
     })
 }
 
 impl Machine for Answering {
     fn running(&self) -> BoxFuture<'_, Result<bool, Error>> {
-        Box::pin(answer("is it running", self.0.running()))
+        Box::pin(answer(self.within, "is it running", self.machine.running()))
     }
 
     fn pause(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(answer("pause", self.0.pause()))
+        Box::pin(answer(self.within, "pause", self.machine.pause()))
     }
 
     fn resume(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(answer("resume", self.0.resume()))
+        Box::pin(answer(self.within, "resume", self.machine.resume()))
     }
 
     // As long as it takes to write the memory.
     fn save<'a>(&'a self, dir: &'a str) -> BoxFuture<'a, Result<Saved, Error>> {
-        self.0.save(dir)
+        self.machine.save(dir)
     }
 
     fn set_memory(&self, bytes: u64) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(answer("set the memory", self.0.set_memory(bytes)))
+        Box::pin(answer(self.within, "set the memory", self.machine.set_memory(bytes)))
     }
 
     fn memory(&self) -> BoxFuture<'_, Result<u64, Error>> {
-        Box::pin(answer("how much memory", self.0.memory()))
+        Box::pin(answer(self.within, "how much memory", self.machine.memory()))
     }
 
     fn add_cpus(&self, count: u32) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(answer("add CPUs", self.0.add_cpus(count)))
+        Box::pin(answer(self.within, "add CPUs", self.machine.add_cpus(count)))
     }
 
     fn add_disk<'a>(
@@ -68,28 +77,28 @@ impl Machine for Answering {
         disk: &'a DiskPlan,
         rate: DiskRatePlan,
     ) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(answer("add a disk", self.0.add_disk(place, disk, rate)))
+        Box::pin(answer(self.within, "add a disk", self.machine.add_disk(place, disk, rate)))
     }
 
     // As long as the guest takes, which whoever asks limits.
     fn remove_disk(&self, place: usize, rate: DiskRatePlan) -> BoxFuture<'_, Result<(), Error>> {
-        self.0.remove_disk(place, rate)
+        self.machine.remove_disk(place, rate)
     }
 
     fn power_button(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(answer("press the power button", self.0.power_button()))
+        Box::pin(answer(self.within, "press the power button", self.machine.power_button()))
     }
 
     fn quit(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(answer("quit", self.0.quit()))
+        Box::pin(answer(self.within, "quit", self.machine.quit()))
     }
 
     fn ended(&self, how: Ended) -> BoxFuture<'_, bool> {
-        self.0.ended(how)
+        self.machine.ended(how)
     }
 
     fn switched_off(&self) -> bool {
-        self.0.switched_off()
+        self.machine.switched_off()
     }
 }
 
@@ -131,14 +140,14 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_call_that_is_not_answered_ends_and_says_so() {
-        let machine = Answering(Arc::new(Hanging));
+        let machine = Answering { machine: Arc::new(Hanging), within: Duration::ZERO };
         assert!(machine.running().await.unwrap());
         for call in [machine.pause(), machine.resume(), machine.power_button(), machine.quit()] {
             assert_eq!(call.await.unwrap_err().kind(), Kind::Timeout);
         }
-        expect!["its VMM is there and has not answered `pause` in 10 s: whether the machine is alive is unknown, and `kill` ends it in any case"]
+        expect!["its VMM is there and has not answered `pause` in 0 s: whether the machine is alive is unknown, and `kill` ends it in any case"]
             .assert_eq(&machine.pause().await.unwrap_err().to_string());
     }
 }

@@ -121,7 +121,6 @@ impl Disk {
             if member.boot() != boot || member.attached()[place].as_ref() != Some(&plan) {
                 return Err(Error::new(Kind::Spec, format!("the disk at `{}` is not there any more", plan.at)));
             }
-            let machine = api(&member)?;
             member
                 .during_boot(async {
                     let unmount = format!("umount {}", mounts::quoted(&plan.at));
@@ -129,7 +128,6 @@ impl Disk {
                     pull_out(&run, &member, place).await
                 })
                 .await?;
-            drop(machine);
             remove_file(&member, &plan)?;
             run.claim.give_back(Resources { disk: bytes, ..Resources::NONE });
             Ok(())

@@ -39,7 +39,7 @@ impl Reader {
             self.position += read as u64;
             self.kept.extend_from_slice(&buffer[..read]);
             let said = |words: &&str| self.kept.windows(words.len()).any(|window| window == words.as_bytes());
-            if LAST_WORDS.iter().any(|words| said(&words)) {
+            if LAST_WORDS.iter().any(said) {
                 return Ok(true);
             }
             self.kept.drain(..self.kept.len().saturating_sub(LONGEST));

@@ -29,7 +29,7 @@ use crate::{
     plan::{Capabilities, NodePlan},
 };
 
-/// Memory of the VMM itself, with room for more CPUs and disks.
+/// Memory of the VMM itself: its specification says at most 5 MiB with one CPU. With room for more CPUs and disks.
 const OVERHEAD: u64 = 16 << 20;
 /// How the VMM ends when its guest has reset itself, by the keyboard's controller.
 const GUEST_RESET: i32 = 0;

@@ -9,7 +9,7 @@ use crate::{
 
 /// Where the project has its binaries.
 const RELEASES: &str = "https://github.com/firecracker-microvm/firecracker/releases";
-/// The oldest that is known to work; those before it have no longer been maintained since 2024.
+/// The oldest whose arguments and API are known to be those that are used here.
 const OLDEST: (u32, u32) = (1, 10);
 /// From this version on devices can be on a PCI bus, where they are faster than by memory-mapped registers alone.
 const HAS_PCI: (u32, u32) = (1, 13);

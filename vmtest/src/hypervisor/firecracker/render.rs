@@ -154,14 +154,94 @@ mod tests {
 
     #[test]
     fn a_node_becomes_arguments_and_calls() {
-        check(None, true, expect![[]]);
+        check(
+            None,
+            true,
+            expect![[r#"
+                PUT /machine-config {"mem_size_mib":256,"vcpu_count":2}
+                PUT /boot-source {"boot_args":"console=ttyS0 panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd reboot=k","initrd_path":"initramfs","kernel_image_path":"/cache/vmlinux"}
+                PUT /drives/disk0 {"cache_type":"Writeback","drive_id":"disk0","is_read_only":true,"is_root_device":false,"path_on_host":"/cache/a.ext4"}
+                PUT /drives/disk1 {"cache_type":"Writeback","drive_id":"disk1","is_read_only":false,"is_root_device":false,"path_on_host":"scratch/disk.ext4"}
+                PUT /network-interfaces/net0 {"guest_mac":"52:54:00:4d:01:0b","host_dev_name":"tap1","iface_id":"net0"}
+                PUT /network-interfaces/net1 {"guest_mac":"52:54:00:4d:02:0b","host_dev_name":"tap1-1","iface_id":"net1"}
+                PUT /entropy {}
+                PUT /vsock {"guest_cid":4,"uds_path":"./vsock.sock"}
+                PUT /actions {"action_type":"InstanceStart"}
+                {
+                  "program": "/usr/bin/firecracker",
+                  "args": [
+                    "--api-sock",
+                    "api.sock",
+                    "--id",
+                    "primary",
+                    "--log-path",
+                    "firecracker.log",
+                    "--level",
+                    "Info",
+                    "--show-level",
+                    "--metrics-path",
+                    "metrics.json",
+                    "--enable-pci"
+                  ],
+                  "sockets": [],
+                  "own_sockets": [
+                    "api.sock",
+                    "./vsock.sock"
+                  ],
+                  "own_files": [
+                    "firecracker.log",
+                    "metrics.json"
+                  ],
+                  "console": "console.log",
+                  "console_is_stdout": true,
+                  "log": "vmm.log"
+                }"#]],
+        );
     }
 
     #[test]
     fn an_older_vmm_has_no_bus_and_what_was_saved_is_mapped() {
         let saved = Saved { dir: "scratch/snapshot-a".into(), mappable: true };
-        check(Some(&saved), false, expect![[]]);
+        check(
+            Some(&saved),
+            false,
+            expect![[r#"
+                PUT /snapshot/load {"mem_backend":{"backend_path":"scratch/snapshot-a/memory","backend_type":"File"},"resume_vm":true,"snapshot_path":"scratch/snapshot-a/state"}
+                {
+                  "program": "/usr/bin/firecracker",
+                  "args": [
+                    "--api-sock",
+                    "api.sock",
+                    "--id",
+                    "primary",
+                    "--log-path",
+                    "firecracker.log",
+                    "--level",
+                    "Info",
+                    "--show-level",
+                    "--metrics-path",
+                    "metrics.json"
+                  ],
+                  "sockets": [],
+                  "own_sockets": [
+                    "api.sock",
+                    "./vsock.sock"
+                  ],
+                  "own_files": [
+                    "firecracker.log",
+                    "metrics.json"
+                  ],
+                  "console": "console.log",
+                  "console_is_stdout": true,
+                  "log": "vmm.log",
+                  "goes_on": true
+                }"#]],
+        );
         let call = save("scratch/snapshot-a");
-        expect![[]].assert_eq(&format!("{} {} {}", call.method, call.path, call.body.unwrap()));
+        let body = r#"{"mem_file_path":"scratch/snapshot-a/memory","snapshot_path":"scratch/snapshot-a/state","snapshot_type":"Full"}"#;
+        assert_eq!(
+            format!("{} {} {}", call.method, call.path, call.body.unwrap()),
+            format!("PUT /snapshot/create {body}")
+        );
     }
 }
