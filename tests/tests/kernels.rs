@@ -12,16 +12,6 @@ mod victims {
     #[vm_test(backend = "qemu", kernel = "Cargo.toml")]
     #[ignore = "run by what_cannot_be_is_refused_before_anything_boots"]
     async fn no_kernel(#[node(kernel = "no/such/bzImage")] _a: Node, _b: Node) {}
-
-    #[test]
-    #[ignore = "run by a_kernel_that_cannot_be_booted_is_waited_for_no_longer_than_its_rung"]
-    fn half_a_kernel() -> Result {
-        let kernel = fs::read(images_own()?)?;
-        let dir = tempfile::tempdir()?;
-        let path = dir.path().join("bzImage");
-        fs::write(&path, &kernel[..kernel.len() / 2])?;
-        Cluster::builder().backend("qemu").node(NodeSpec::new("node").kernel(path)).run(async |_| ())
-    }
 }
 
 /// Where the kernel is that the image has.
@@ -52,12 +42,4 @@ fn what_cannot_be_is_refused_before_anything_boots() {
         "kernel `no/such/bzImage`: there is no ",
     ];
     Victim::new("no_kernel").run().assert_failed_with(&said).assert_nothing_left();
-}
-
-#[test]
-fn a_kernel_that_cannot_be_booted_is_waited_for_no_longer_than_its_rung() {
-    // Twelve seconds under emulation.
-    let victim = Victim::new("half_a_kernel").env("VMTEST_TIMEOUT_SCALE", "0.1");
-    let said = ["node `node` waits for `kernel speaks` after: VMM alive"];
-    victim.run().assert_failed_with(&said).assert_nothing_left();
 }
