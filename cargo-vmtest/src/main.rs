@@ -1,13 +1,23 @@
 //! The `cargo vmtest` command.
 
 mod bench;
+mod completions;
+mod console;
+mod cp;
 mod demo;
+mod doctor;
 mod fixture;
+mod hold;
 mod install;
 mod lab;
+mod ls;
+mod output;
 mod prune;
 mod report;
+mod ssh;
 mod suite;
+mod target;
+mod up;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -15,7 +25,9 @@ use clap::{Args, Parser, Subcommand};
 use install::Purpose;
 
 const EXIT_CODES: &str =
-    "Exit codes: 0 success, 1 failure, 2 wrong usage. `test` and `lab` pass on the exit code of what they run.";
+    "Exit codes: 0 success, 1 failure, 2 wrong usage. `test`, `lab`, `up` and `ssh` pass on the exit code of what they run.
+
+Runs are named by their id or test, machines by `run/node` or `node`; a unique part is enough.";
 
 /// Tests on real Linux machines.
 #[derive(Parser)]
@@ -80,6 +92,98 @@ enum Command {
         #[arg(long, requires = "url")]
         sha256: Option<String>,
     },
+    /// Make the cluster that a test declares, and hold it in place of running the body.
+    Up {
+        /// The test's path, its end or a unique part of it; `binary/test` where several binaries have it.
+        test: String,
+        /// Arguments for `cargo test` that say what is built; without, `--workspace`.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Show the runs of now with their machines.
+    Ls {
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Log in to a machine, or run a command there.
+    Ssh {
+        /// Give the command a terminal.
+        #[arg(short = 't', long)]
+        terminal: bool,
+        /// The machine.
+        node: String,
+        /// What to run there; without, a shell.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// Print entries for the configuration of OpenSSH, for other tools that log in: rsync, ansible, an editor.
+    SshConfig {
+        /// The run; without, all.
+        run: Option<String>,
+    },
+    /// Make standard input and output a connection to a port of a machine; `ssh` uses it as its ProxyCommand.
+    Connect {
+        /// The directory of the run; without, the machine's name says which run.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// The machine.
+        node: String,
+        /// Its TCP port.
+        port: u16,
+    },
+    /// Print what a machine's serial console has shown.
+    Console {
+        /// Go on with what it shows from now on, until the machine ends.
+        #[arg(short, long)]
+        follow: bool,
+        /// The machine.
+        node: String,
+    },
+    /// Print what VMMs and consoles have said.
+    Logs {
+        /// A machine or a run; without, the only run.
+        name: Option<String>,
+    },
+    /// Copy a file or a directory from or to a machine, with modes and links.
+    Cp {
+        /// What to copy: a path here, or `node:path`.
+        from: String,
+        /// Where to: `node:path`, or a path here. One that ends in `/` keeps the name.
+        to: String,
+    },
+    /// Keep the cluster of a test that runs when its body has ended.
+    Hold {
+        /// The run; without, the only one.
+        run: Option<String>,
+    },
+    /// Let a test go on whose cluster is held.
+    Resume {
+        /// The run; without, the only one.
+        run: Option<String>,
+    },
+    /// End a run: a hold ends, and a test whose body runs fails. Returns when nothing of it is left.
+    Down {
+        /// The run; without, the only one.
+        run: Option<String>,
+        /// All runs.
+        #[arg(long, conflicts_with = "run")]
+        all: bool,
+    },
+    /// Look at everything that tests need from this host, and say what to do about what is missing.
+    Doctor {
+        /// Install the packages that are missing first (Debian and Ubuntu; as root).
+        #[arg(long)]
+        fix: bool,
+        /// Print what was found as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
     /// Remove what killed runs left behind; live runs are never touched.
     Prune {
         /// Say what would be removed, and change nothing.
@@ -113,7 +217,14 @@ fn main() -> ExitCode {
     if is_cargo(&args) {
         args.remove(1);
     }
-    let result = match Cli::parse_from(args).command {
+    dispatch(Cli::parse_from(args).command).unwrap_or_else(|message| {
+        eprintln!("error: {message}");
+        ExitCode::FAILURE
+    })
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, String> {
+    match command {
         Command::Demo { install, json } => {
             install::ensure(install.install, Purpose::Cluster).and_then(|()| rootless()).and_then(|()| demo::run(json))
         }
@@ -136,11 +247,20 @@ fn main() -> ExitCode {
         }
         Command::Report { dir, format } => report::run(dir, format),
         Command::Prune { dry_run, json } => rootless().and_then(|()| prune::run(dry_run, json)),
-    };
-    result.unwrap_or_else(|message| {
-        eprintln!("error: {message}");
-        ExitCode::FAILURE
-    })
+        Command::Up { test, args } => up::run(&test, &args),
+        Command::Ls { json } => ls::run(json),
+        Command::Ssh { terminal, node, command } => ssh::run(&node, terminal, &command),
+        Command::SshConfig { run } => ssh::config(run.as_deref()),
+        Command::Connect { dir, node, port } => ssh::connect(dir.as_deref(), &node, port),
+        Command::Console { follow, node } => console::run(&node, follow),
+        Command::Logs { name } => console::logs(name.as_deref()),
+        Command::Cp { from, to } => cp::run(&from, &to),
+        Command::Hold { run } => hold::hold(run.as_deref()),
+        Command::Resume { run } => hold::resume(run.as_deref()),
+        Command::Down { run, all } => hold::down(run.as_deref(), all),
+        Command::Doctor { fix, json } => doctor::run(json, fix),
+        Command::Completions { shell } => Ok(completions::run(shell)),
+    }
 }
 
 /// After what needs root, and not before `test`: the runner and what it builds stay outside.

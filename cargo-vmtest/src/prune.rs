@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 use vmtest::harness::{Abandoned, AbandonedRun, abandoned, prune};
 
+use crate::output;
+
 /// The form of `--json`, specified in `docs/journal.md`.
 const VERSION: u32 = 1;
 
@@ -21,11 +23,11 @@ pub(crate) fn run(dry_run: bool, json: bool) -> Result<ExitCode, String> {
     let found = if dry_run { abandoned() } else { prune() }.map_err(|e| e.to_string())?;
     if json {
         let report = Report { version: VERSION, dry_run, abandoned: &found };
-        println!("{}", serde_json::to_string_pretty(&report).expect("a report is plain data"));
+        output::line(serde_json::to_string_pretty(&report).expect("a report is plain data"));
     } else {
-        found.runs.iter().filter(|run| run.left.is_empty()).for_each(|run| println!("{}", line(run, dry_run)));
+        found.runs.iter().filter(|run| run.left.is_empty()).for_each(|run| output::line(line(run, dry_run)));
         if found == Abandoned::default() {
-            println!("nothing is left of killed runs");
+            output::line("nothing is left of killed runs");
         }
     }
     let left = found.left();

@@ -172,6 +172,11 @@ impl Running {
         kill(group, signal).expect("a child that was not waited for can be signalled");
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it may leave.
     pub fn host(&self) -> &Host {
         &self.host

@@ -4,7 +4,11 @@ use std::{panic::resume_unwind, sync::Arc};
 
 use tokio::{runtime::Handle, task::spawn_blocking};
 
-use super::{node::Node, run::Run};
+use super::{
+    hold::{Stage, hold},
+    node::Node,
+    run::Run,
+};
 use crate::{
     error::{Error, Kind},
     evidence::Artifacts,
@@ -57,6 +61,46 @@ impl Cluster {
     /// Where this run keeps files beyond its end.
     pub fn artifacts(&self) -> Artifacts {
         Artifacts::new(self.run.recorder.clone())
+    }
+
+    /// Keeps the cluster as it is, so that a person can look into it: prints, in spite of libtest's capture, how to get in, and
+    /// returns when somebody lets it go on, with Enter on the terminal or `cargo vmtest resume`. That time counts against no
+    /// timeout of the test. With `VMTEST_HOLD=never` it returns at once, for hosts where nobody would come. Cancel-safe.
+    ///
+    /// ```no_run
+    /// # use vmtest::prelude::*;
+    /// # async fn body(node: Node, cluster: Cluster) -> Result {
+    /// node.sh("pg_ctl start").await?;
+    /// cluster.hold().await?; // look around: `cargo vmtest ssh`
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Kind::TornDown`] when the cluster is gone.
+    pub async fn hold(&self) -> Result<(), Error> {
+        let run = &self.run;
+        let kept = async {
+            if run.hold.is_forbidden() {
+                tracing::warn!("`Cluster::hold` of `{}` does nothing: VMTEST_HOLD=never", run.plan.name);
+            } else {
+                hold(run, Stage::InBody, "waits in its body").await;
+            }
+            Ok(())
+        };
+        run.tasks.unless_over(kept).await
+    }
+
+    /// The same for a run that has no body.
+    ///
+    /// # Errors
+    /// Those of [`hold`](Self::hold).
+    pub(crate) async fn hold_without_body(&self) -> Result<(), Error> {
+        let kept = async {
+            hold(&self.run, Stage::WithoutBody, "is up").await;
+            Ok(())
+        };
+        self.run.tasks.unless_over(kept).await
     }
 
     /// Runs this in the network of whoever started the test: for a database on the host's loopback, a registry. It gets

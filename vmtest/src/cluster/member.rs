@@ -17,7 +17,7 @@ use crate::{
     evidence::{Event, Recorder, Rung, Sign},
     guest::ssh::Ssh,
     host::{Anomaly, Console, Ended, Process, ProcessId},
-    hypervisor::{Answering, Machine},
+    hypervisor::{self, Answering, Machine},
     plan::{DiskPlan, HOTPLUG_PLACES, NodePlan},
 };
 
@@ -381,7 +381,7 @@ impl Member {
             }
             None => (Kind::MachineDied, format!("the machine {} {at:.1} s after the start", fate.how)),
         };
-        let log = std::fs::read_to_string(self.dir.join("vmm.log")).unwrap_or_default();
+        let log = std::fs::read_to_string(self.dir.join(hypervisor::VMM_LOG)).unwrap_or_default();
         let log = if log.is_empty() {
             log
         } else {

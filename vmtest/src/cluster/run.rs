@@ -14,7 +14,7 @@ use futures_util::{
 use once_cell::sync::OnceCell;
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{clock::Clock, host_side::HostSide, member::Member, scratch::ScratchDir, tasks::Tasks};
+use super::{clock::Clock, hold::Hold, host_side::HostSide, member::Member, scratch::ScratchDir, tasks::Tasks};
 use crate::{
     error::Error,
     evidence::{Event, Recorder},
@@ -65,6 +65,8 @@ pub(crate) struct Run {
     pub(crate) started: Instant,
     /// What counts against the test's timeout.
     pub(crate) clock: Arc<Clock>,
+    /// Whether it is kept, and who lets it go.
+    pub(crate) hold: Arc<Hold>,
     /// Takes down what happens.
     pub(crate) recorder: Arc<Recorder>,
 }

@@ -16,6 +16,9 @@ use crate::{
     plan::NetworkPlan,
 };
 
+/// The name of the socket in the directory of a run by which others talk to its owner.
+pub(crate) const CONTROL: &str = "control";
+
 /// What is added to the name of something that no plan has.
 const OF_NOBODY: &str = ", which is not of the framework: what a test makes in its cluster's network, it removes";
 
@@ -98,7 +101,7 @@ fn forgotten_files(run: &Run) -> Vec<String> {
     let outstanding = run.journal.outstanding();
     let known = |name: &str| {
         let of_node = |effect: &Effect| matches!(effect, Effect::NodeDir { name: of } if of == name);
-        [LOCK, JOURNAL].contains(&name) || outstanding.iter().any(|entry| of_node(&entry.effect))
+        [LOCK, JOURNAL, CONTROL].contains(&name) || outstanding.iter().any(|entry| of_node(&entry.effect))
     };
     let found = [run.dir.path(), run.scratch.path()].into_iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
     let found = found.flatten().filter(|entry| !entry.file_name().to_str().is_some_and(known));

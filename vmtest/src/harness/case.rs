@@ -9,6 +9,7 @@ use super::{
     end,
     extract::{FromCluster, Param},
     session::Session,
+    settings::Settings,
     verdict::Verdict,
 };
 use crate::{
@@ -146,12 +147,14 @@ impl Parameter {
 }
 
 impl TestCase {
+    /// Its path, as libtest shows it: the crate's own name leads the module path and says nothing beside the test binary's.
+    pub fn path(&self) -> String {
+        self.module.split_once("::").map_or(self.name.to_owned(), |(_, rest)| format!("{rest}::{}", self.name))
+    }
+
     /// What this test asks for.
     pub fn spec(&self) -> ClusterSpec {
-        // The crate's own name leads the module path and says nothing beside the test binary's.
-        let path =
-            self.module.split_once("::").map_or(self.name.to_owned(), |(_, rest)| format!("{rest}::{}", self.name));
-        let mut spec = ClusterSpec::new(path);
+        let mut spec = ClusterSpec::new(self.path());
         spec.base = manifest_dir(self.manifest_dir, self.package);
         apply_node_settings(self.options, &mut spec.defaults);
         for option in self.options {
@@ -240,6 +243,17 @@ pub fn manifest_dir(compiled: &str, package: &str) -> PathBuf {
     now.map_or_else(|| compiled.into(), PathBuf::from)
 }
 
+/// What `cargo vmtest up` has a test do: everything up to its body, whose arguments live until somebody lets the cluster go.
+async fn instead_of_body(cluster: &Cluster, test: &TestCase) -> Result<(), Failure> {
+    let mut arguments = Vec::new();
+    for parameter in test.params {
+        arguments.push(parameter.extract(cluster).await?);
+    }
+    cluster.hold_without_body().await?;
+    drop(arguments);
+    Ok(())
+}
+
 /// Runs a test: makes its cluster, runs the body in it, removes everything, and panics if the test failed.
 ///
 /// # Panics
@@ -248,7 +262,11 @@ pub fn run<R: Verdict>(test: &'static TestCase, body: impl AsyncFnOnce(&mut Cont
     let spec = test.spec();
     let name = spec.name.clone();
     let session = Session::new(spec, None);
+    let up = Settings::get().is_ok_and(|settings| settings.up);
     let ended = session.run(async move |cluster| {
+        if up {
+            return instead_of_body(&cluster, test).await.map_err(|e| format!("{e:?}"));
+        }
         let mut cx = Context::new(cluster, test.params);
         body(&mut cx).await.into_result()
     });

@@ -69,8 +69,19 @@ impl End {
     pub(super) fn words(&self) -> Option<&str> {
         match self {
             Self::Passed => None,
-            Self::Failed(message) => Some(message),
+            Self::Failed(message) | Self::Skipped(message) => Some(message),
             Self::Panicked(payload) => Some(panic_message(&**payload)),
+        }
+    }
+
+    /// How it ended, in one line for people.
+    pub(super) fn told(&self) -> String {
+        let first = |message: &str| message.lines().next().unwrap_or_default().to_owned();
+        match self {
+            Self::Passed => "has passed".to_owned(),
+            Self::Failed(message) => format!("has failed ({})", first(message)),
+            Self::Skipped(message) => format!("was skipped ({})", first(message)),
+            Self::Panicked(payload) => format!("has panicked ({})", first(panic_message(&**payload))),
         }
     }
 

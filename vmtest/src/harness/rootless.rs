@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::registry::MAKERS;
+use super::registry::{MAKERS, list_if_asked};
 use crate::{
     error::{Error, Kind, Phase},
     host::{Entrance, enter},
@@ -41,6 +41,7 @@ pub fn enter_rootless() -> Result<(), Error> {
 /// of the same binary must run.
 #[ctor::ctor(unsafe)]
 fn before_main() {
+    list_if_asked();
     if !MAKERS.is_empty() && !is_listing() {
         enter();
     }

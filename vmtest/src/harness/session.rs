@@ -28,15 +28,17 @@ use tokio::{
 };
 
 use super::{
+    control,
     end::{End, Unprepared},
     facts::{Gathered, claim_host, gather, planner},
+    hold::after_body,
     prune::{places, reconcile_once},
     settings::Settings,
     signals,
     traces::{Traces, stop_following},
 };
 use crate::{
-    cluster::{Clock, Cluster, HostSide, Member, Run, ScratchDir, Tasks, provision, scale_timeouts, teardown},
+    cluster::{Clock, Cluster, Hold, HostSide, Member, Run, ScratchDir, Tasks, provision, scale_timeouts, teardown},
     error::{Error, Kind, Phase},
     evidence::{Event, Observer, Recorder, ShownWait, artifacts_root, say},
     failure::Failure,
@@ -48,7 +50,8 @@ use crate::{
 };
 
 /// A body that has not ended this long after its deadline blocks its thread: a dropped future ends at once.
-const BLOCKED_AFTER: Duration = Duration::from_secs(1);
+pub(super) const BLOCKED_AFTER: Duration = Duration::from_secs(1);
+const BLOCKS: &str = "it blocks its thread, which was left behind: await instead of blocking";
 /// From the last look at the cancel flag to the run's start: a namespace, two runtimes, a directory and its journal.
 const PREPARED_WITHIN: Duration = Duration::from_secs(2);
 /// The longest that a teardown may take: every wait in it is bounded by less.
@@ -71,12 +74,16 @@ struct Caller {
     panics: Arc<Panics>,
 }
 
-enum Message {
+pub(super) enum Message {
     /// Machines may exist from now on.
     Started(Arc<Run>, Runtime),
     Ended(End),
     /// The body is over its limit and has not even ended as a dropped future does.
     Late,
+    /// The body was ended over the control socket, and has not even ended as a dropped future does.
+    Down,
+    /// The cluster is not kept any more.
+    LetGo,
     /// By the signal of this name.
     Cancelled(&'static str),
 }
@@ -120,7 +127,7 @@ impl Session {
         F: AsyncFnOnce(Cluster) -> Result<(), String> + Send + 'static,
     {
         let (tell, inbox) = mpsc::channel();
-        let (cancel, late) = (tell.clone(), tell.clone());
+        let (cancel, late, let_go) = (tell.clone(), tell.clone(), tell.clone());
         let (cancelling, cancelled) = watch::channel(false);
         let caller = Caller { cancelled, outside, panics: panics.clone() };
         let guard = signals::Guard::new(move |signal| {
@@ -137,7 +144,7 @@ impl Session {
         let (run, engine) = match inbox.recv() {
             Ok(Message::Started(run, engine)) => (run, engine),
             Ok(Message::Ended(end)) => return end,
-            Ok(Message::Late) => unreachable!("nothing is late before it has started"),
+            Ok(Message::Late | Message::Down | Message::LetGo) => unreachable!("nothing is late before it has started"),
             Ok(Message::Cancelled(_)) => {
                 // Nothing is made any more by a thread that sees the flag; one that is past it says so in a moment.
                 if let Ok(Message::Started(run, engine)) = inbox.recv_timeout(PREPARED_WITHIN) {
@@ -147,16 +154,20 @@ impl Session {
             }
             Err(mpsc::RecvError) => return thread_died(),
         };
-        let (clock, limit) = (run.clock.clone(), run.plan.timeout + BLOCKED_AFTER);
+        let (clock, hold, limit) = (run.clock.clone(), run.hold.clone(), run.plan.timeout + BLOCKED_AFTER);
         engine.spawn(async move {
-            clock.reached(limit).await;
+            let message = tokio::select! {
+                () = clock.reached(limit) => Message::Late,
+                () = control::down_and_blocked(&hold) => Message::Down,
+            };
             // Whoever listens has gone when the test has ended in time.
-            drop(late.send(Message::Late));
+            drop(late.send(message));
         });
         let end = wait_for_end(&inbox, &run);
         let panics = panics.stop();
         let end = evidence::take(&run, &engine, end.map(|end| end.beside(&panics)));
         let recorder = run.recorder.clone();
+        let end = end.and_then(|end| after_body(end, &run, &inbox, let_go));
         let left = tear_down(run, &engine);
         engine.shutdown_background();
         match end {
@@ -177,11 +188,9 @@ fn wait_for_end(inbox: &mpsc::Receiver<Message>, run: &Run) -> Result<End, Strin
     match inbox.recv() {
         Ok(Message::Ended(end)) => Ok(end),
         Ok(Message::Cancelled(signal)) => Err(ended_by(run, signal)),
-        Ok(Message::Late) => {
-            let blocks = "it blocks its thread, which was left behind: await instead of blocking";
-            Ok(End::Failed(format!("{}\n  {blocks}", timed_out(run))))
-        }
-        Ok(Message::Started(..)) | Err(mpsc::RecvError) => Ok(thread_died()),
+        Ok(Message::Late) => Ok(End::Failed(format!("{}\n  {BLOCKS}", timed_out(run)))),
+        Ok(Message::Down) => Ok(End::Failed(format!("{}\n  {BLOCKS}", ended_by(run, control::DOWN)))),
+        Ok(Message::Started(..) | Message::LetGo) | Err(mpsc::RecvError) => Ok(thread_died()),
     }
 }
 
@@ -220,6 +229,7 @@ where
             if tell.send(Message::Started(run.clone(), engine)).is_err() {
                 return;
             }
+            control::serve(&run);
             (run, bodies)
         }
         Err(unprepared) => return drop(tell.send(Message::Ended(unprepared.into()))),
@@ -228,6 +238,7 @@ where
         tokio::select! {
             biased;
             error = run.recorder.at_failure(run.panicked()) => End::Failed(error.to_string()),
+            () = run.hold.ended() => End::Failed(ended_by(&run, control::DOWN)),
             // At once, not at the end of the body: one that waits for what the task should have done would wait for its
             // deadline. The panic is added to every end; by itself this one is none.
             () = run.recorder.at_failure(panics.elsewhere()) => End::Passed,
@@ -365,6 +376,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Unprepared> {
         started,
         clock: Arc::new(Clock::start()),
         recorder,
+        hold: Arc::new(Hold::new(settings.hold, settings.run.as_deref())),
         plan,
     };
     let nodes = run.plan.nodes.iter().zip(&run.plan.base_initramfs);
@@ -415,7 +427,7 @@ fn timed_out(run: &Run) -> String {
     format!("the test has not ended within its timeout of {seconds:.1} s{}", waiting(run))
 }
 
-fn ended_by(run: &Run, signal: &str) -> String {
+pub(super) fn ended_by(run: &Run, signal: &str) -> String {
     let seconds = run.elapsed().as_secs_f64();
     format!("vmtest: `{}` was ended by {signal} after {seconds:.1} s{}", run.plan.name, waiting(run))
 }

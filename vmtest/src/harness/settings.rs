@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::OnceLock};
 
 use crate::{
+    cluster::HoldPolicy,
     error::{Error, Kind, Phase},
     host::{Asked, CrashPoint, ROOTLESS, caller},
     hypervisor::{self, Search},
@@ -14,6 +15,7 @@ const BACKEND: &str = "VMTEST_BACKEND";
 const BUDGET: &str = "VMTEST_BUDGET";
 const CACHE: &str = "VMTEST_CACHE";
 const CACHE_LIMIT: &str = "VMTEST_CACHE_LIMIT";
+const HOLD: &str = "VMTEST_HOLD";
 /// What becomes of a test whose host lacks something.
 pub(super) const ON_MISSING: &str = "VMTEST_ON_MISSING";
 const RUN: &str = "VMTEST_RUN";
@@ -28,6 +30,8 @@ const KVM: &str = "kvm";
 const CRASH_AT: &str = "VMTEST_INTERNAL_CRASH_AT";
 /// Takes KVM to work, for our own tests whose VMM runs no guests.
 const ASSUME_KVM: &str = "VMTEST_INTERNAL_ASSUME_KVM";
+/// Has tests hold their clusters in place of running their bodies; set by `cargo vmtest up`.
+pub const UP: &str = "VMTEST_INTERNAL_UP";
 /// Every name that a user may set, for the message about a wrong one.
 const NAMES: &[&str] = &[
     ARTIFACTS,
@@ -37,6 +41,7 @@ const NAMES: &[&str] = &[
     CACHE_LIMIT,
     CLOUD_HYPERVISOR,
     FIRECRACKER,
+    HOLD,
     ON_MISSING,
     QEMU,
     REQUIRE,
@@ -60,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) cache: Option<PathBuf>,
     /// How large all fixture disks may become together, in bytes.
     pub(crate) cache_limit: Option<u64>,
+    /// Which clusters are kept when their bodies have ended.
+    pub(crate) hold: Option<HoldPolicy>,
     /// Where run directories are made.
     pub(crate) run: Option<PathBuf>,
     /// Every timeout is multiplied by it.
@@ -72,6 +79,8 @@ pub(crate) struct Settings {
     pub(crate) skip_missing: bool,
     /// Where VMMs are looked for.
     pub(crate) search: Search,
+    /// Whether tests hold their clusters in place of running their bodies.
+    pub(crate) up: bool,
     /// Where our own tests have the process killed.
     pub(crate) crash_at: Option<CrashPoint>,
 }
@@ -117,12 +126,14 @@ impl Settings {
             budget: Asked::default(),
             cache: None,
             cache_limit: None,
+            hold: None,
             run: None,
             timeout_scale: 1.0,
             require: vec![],
             require_kvm: false,
             skip_missing: false,
             search: Search::default(),
+            up: false,
             crash_at: None,
         };
         for (name, value) in variables {
@@ -132,6 +143,7 @@ impl Settings {
                 BUDGET => settings.budget = Asked::parse(&value).map_err(|why| format!("{BUDGET}: {why}"))?,
                 CACHE => settings.cache = Some(value.into()),
                 CACHE_LIMIT => settings.cache_limit = Some(parse_limit(&value)?),
+                HOLD => settings.hold = Some(parse_hold(&value)?),
                 RUN => settings.run = Some(value.into()),
                 TIMEOUT_SCALE => settings.timeout_scale = parse_scale(&value)?,
                 // Read where it is needed, before `main`.
@@ -142,6 +154,7 @@ impl Settings {
                 FIRECRACKER => settings.search.set_binary(hypervisor::FIRECRACKER, value),
                 QEMU => settings.search.set_binary(hypervisor::QEMU, value),
                 ASSUME_KVM => settings.search.assume_kvm(),
+                UP => settings.up = true,
                 CRASH_AT => settings.crash_at = Some(value.parse().map_err(|why| format!("{CRASH_AT}: {why}"))?),
                 _ if name.starts_with(INTERNAL) => {}
                 _ => return Err(format!("unknown setting `{name}`: valid are {}", NAMES.join(", "))),
@@ -184,6 +197,15 @@ fn check_rootless(value: &str) -> Result<(), String> {
     }
 }
 
+fn parse_hold(value: &str) -> Result<HoldPolicy, String> {
+    match value {
+        "never" => Ok(HoldPolicy::Never),
+        "failed" => Ok(HoldPolicy::Failed),
+        "always" => Ok(HoldPolicy::Always),
+        _ => Err(format!("{HOLD}: unknown value `{value}`: valid are never, failed, always")),
+    }
+}
+
 fn parse_limit(value: &str) -> Result<u64, String> {
     let wrong = || format!("{CACHE_LIMIT}: `{value}` is no size: give a number with a unit, such as 20GiB");
     parse_size(value).ok_or_else(wrong)
@@ -219,6 +241,7 @@ mod tests {
             assert!(error.contains("such as 20GiB"), "{error}");
         }
         assert!(parse("VMTEST_ROOTLESS", "no").unwrap_err().contains("nor `off`"));
+        assert!(parse("VMTEST_HOLD", "yes").unwrap_err().ends_with("valid are never, failed, always"));
         let error = parse("VMTEST_BUDGET", "8GiB").unwrap_err();
         assert!(error.starts_with("VMTEST_BUDGET: `8GiB`") && error.contains("`memory=8GiB`"), "{error}");
         assert!(parse("VMTEST_INTERNAL_CRASH_AT", "here").unwrap_err().contains("no crash point"));
@@ -237,6 +260,7 @@ mod tests {
         assert_eq!(parse("VMTEST_TIMEOUT_SCALE", "2.5").unwrap().timeout_scale, 2.5);
         let budget = Asked { memory: Some(8 << 30), cpus: Some(3), disk: None };
         assert_eq!(parse("VMTEST_BUDGET", "memory=8GiB,cpus=3").unwrap().budget, budget);
+        assert_eq!(parse("VMTEST_HOLD", "failed").unwrap().hold, Some(HoldPolicy::Failed));
         assert!(parse("VMTEST_ROOTLESS", "off").is_ok());
         assert!(parse("VMTEST_INTERNAL_KILLS", "3").is_ok());
     }

@@ -16,6 +16,7 @@ mod random;
 mod rootless;
 mod stopped;
 mod storage;
+mod terminal;
 
 pub(crate) use console::{Anomaly, Console, OnLine, appears, follow_file};
 pub(crate) use crash::CrashPoint;
@@ -36,3 +37,4 @@ pub(crate) use rootless::{Entrance, MACHINE_IDS, ROOTLESS, caller, enter, entran
 pub(crate) use stopped::{stopped, timeout, while_stopped};
 pub use storage::Place;
 pub(crate) use storage::{remove_folder, storage_error};
+pub(crate) use terminal::entered;

@@ -23,6 +23,7 @@ use futures_util::future::BoxFuture;
 use vmtest_images::GuestConfig;
 
 pub(crate) use answering::Answering;
+pub(crate) use kvm::{KvmProbe, probe_kvm};
 pub(crate) use launch::{ApiCall, DirectoryPlan, LaunchPlan, ListeningSocket, OpenFile, RootPlan};
 pub(crate) use search::Search;
 use start::{await_socket, connect_socket, listen, start};
@@ -48,6 +49,8 @@ pub(crate) const FAKE: &str = "fake";
 
 /// The file in a node's folder that receives the serial console from its first byte.
 pub(crate) const CONSOLE: &str = "console.log";
+/// The file in a node's folder with what its VMM printed.
+pub(crate) const VMM_LOG: &str = "vmm.log";
 
 /// A program that runs machines.
 pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {

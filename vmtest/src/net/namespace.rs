@@ -55,21 +55,24 @@ fn why_not() -> String {
 
 /// What this process lacks to make a cluster's network; each with its remedy.
 pub(crate) fn missing() -> Vec<String> {
-    let mut missing = Vec::new();
-    if !may_make_networks() {
-        missing.push(format!("this process may not make network namespaces and taps{}", why_not()));
-    }
+    missing_right().into_iter().chain(missing_tun()).collect()
+}
+
+/// Why this process may not make networks, with the remedy.
+pub(crate) fn missing_right() -> Option<String> {
+    (!may_make_networks()).then(|| format!("this process may not make network namespaces and taps{}", why_not()))
+}
+
+/// Why no tap can be made, with the remedy.
+pub(crate) fn missing_tun() -> Option<String> {
     match OpenOptions::new().read(true).write(true).open(TUN) {
-        Ok(_) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            missing.push(format!("{TUN} is not there: run `sudo modprobe tun`"))
-        }
+        Ok(_) => None,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Some(format!("{TUN} is not there: run `sudo modprobe tun`")),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            missing.push(format!("{TUN} may not be opened: run `sudo chmod 666 {TUN}`"));
+            Some(format!("{TUN} may not be opened: run `sudo chmod 666 {TUN}`"))
         }
-        Err(e) => missing.push(format!("{TUN} cannot be opened ({e}): load its module with `sudo modprobe tun`")),
+        Err(e) => Some(format!("{TUN} cannot be opened ({e}): load its module with `sudo modprobe tun`")),
     }
-    missing
 }
 
 /// Whether this process may make interfaces in the network where the calling thread is.

@@ -7,6 +7,7 @@ use std::{
     io::Write,
     net::{Ipv4Addr, Ipv6Addr},
     os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -114,18 +115,34 @@ impl Node {
     /// # Errors
     /// [`Kind::Host`] when the files cannot be written, [`Kind::TornDown`] when their place is gone with the cluster.
     pub fn ssh_command(&self) -> Result<std::process::Command, Error> {
-        let (key, known) = (self.member.dir.join("ssh_key"), self.member.dir.join("known_hosts"));
+        let SshFiles { key, known_hosts } = self.ssh_files()?;
+        let mut command = std::process::Command::new("ssh");
+        command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]);
+        command.arg("-o").arg(format!("UserKnownHostsFile={}", known_hosts.display())).arg("-i").arg(key);
+        command.arg(format!("root@{}", self.ip()));
+        Ok(command)
+    }
+
+    /// Writes what OpenSSH needs.
+    ///
+    /// # Errors
+    /// Those of [`ssh_command`](Self::ssh_command).
+    pub(crate) fn ssh_files(&self) -> Result<SshFiles, Error> {
+        let (key, known_hosts) = (self.member.dir.join("ssh_key"), self.member.dir.join("known_hosts"));
         let known_host = format!("{} {}\n", self.ip(), self.run.keys.known_host());
-        for (path, content) in [(&key, self.run.keys.client_private()), (&known, known_host)] {
+        for (path, content) in [(&key, self.run.keys.client_private()), (&known_hosts, known_host)] {
             let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path);
             let written = file.and_then(|mut file| file.write_all(content.as_bytes()));
             let failed = |e| Error::new(Kind::Host, format!("cannot write {}", path.display())).caused_by(e);
             written.map_err(|e| self.member.or_torn_down(failed(e)))?;
         }
-        let mut command = std::process::Command::new("ssh");
-        command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]);
-        command.arg("-o").arg(format!("UserKnownHostsFile={}", known.display())).arg("-i").arg(key);
-        command.arg(format!("root@{}", self.ip()));
-        Ok(command)
+        Ok(SshFiles { key, known_hosts })
     }
+}
+
+/// What of a run OpenSSH reads.
+#[derive(Debug)]
+pub(crate) struct SshFiles {
+    pub(crate) key: PathBuf,
+    pub(crate) known_hosts: PathBuf,
 }

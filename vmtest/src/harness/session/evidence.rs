@@ -27,7 +27,7 @@ pub(super) fn take(run: &Arc<Run>, engine: &Runtime, end: Result<End, String>) -
         // What was printed a moment ago may not have been read.
         member.console.catch_up(&member.dir.join(CONSOLE));
         if let Some(attempt) = run.recorder.attempt() {
-            attempt.keep_log(&member.plan.name, &member.dir.join("vmm.log"));
+            attempt.keep_log(&member.plan.name, &member.dir.join(VMM_LOG));
         }
     }
     let end = end.map(|end| match (end, run.recorder.complaint()) {

@@ -10,7 +10,7 @@ use super::{
     events::EVENTS,
 };
 use crate::{
-    hypervisor::{ApiCall, CONSOLE, LaunchPlan, ListeningSocket, Saved},
+    hypervisor::{ApiCall, CONSOLE, LaunchPlan, ListeningSocket, Saved, VMM_LOG},
     plan::{DiskPlan, DiskRatePlan, NodePlan, SCRATCH},
 };
 
@@ -45,7 +45,7 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, facts: &ChvFacts) ->
         own_files: vec![],
         console: CONSOLE.into(),
         console_is_stdout: true,
-        log: "vmm.log".into(),
+        log: VMM_LOG.into(),
         goes_on: from.is_some(),
         one_cpu: false,
         root: None,

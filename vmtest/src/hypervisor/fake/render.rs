@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::INIT_AT;
 use crate::{
-    hypervisor::{CONSOLE, DirectoryPlan, LaunchPlan, RootPlan},
+    hypervisor::{CONSOLE, DirectoryPlan, LaunchPlan, RootPlan, VMM_LOG},
     plan::NodePlan,
     spec::{Fake, Fault},
 };
@@ -36,7 +36,7 @@ pub(super) fn render(node: &NodePlan) -> LaunchPlan {
         own_files: vec![],
         console: CONSOLE.into(),
         console_is_stdout: false,
-        log: "vmm.log".into(),
+        log: VMM_LOG.into(),
         goes_on: false,
         one_cpu: false,
         root: (!node.fake.as_ref().is_some_and(Fake::is_scripted)).then(|| RootPlan {

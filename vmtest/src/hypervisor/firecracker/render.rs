@@ -42,7 +42,7 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, facts: &FirecrackerF
         own_files: vec![LOG.into(), METRICS.into()],
         console: CONSOLE.into(),
         console_is_stdout: true,
-        log: "vmm.log".into(),
+        log: VMM_LOG.into(),
         goes_on: from.is_some(),
         root: None,
     }

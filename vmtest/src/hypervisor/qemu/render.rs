@@ -7,7 +7,7 @@ use super::{
     saving::{MEMORY, STATE, capabilities},
 };
 use crate::{
-    hypervisor::{ApiCall, CONSOLE, LaunchPlan, ListeningSocket, OpenFile, Saved},
+    hypervisor::{ApiCall, CONSOLE, LaunchPlan, ListeningSocket, OpenFile, Saved, VMM_LOG},
     plan::{DiskPlan, DiskRatePlan, HOTPLUG_PLACES, InterfacePlan, NodePlan},
 };
 
@@ -80,7 +80,7 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
         own_files: vec![],
         console: CONSOLE.into(),
         console_is_stdout: false,
-        log: "vmm.log".into(),
+        log: VMM_LOG.into(),
         goes_on: from.is_some(),
         // QEMU enters and leaves a guest's guest without its lock, and an interrupt that another thread raises in that moment
         // is lost: a timer that was set for once is never heard of again, and everything stands still. Seen with 7.2 within
