@@ -8,22 +8,24 @@ use crate::target::Target;
 
 /// Copies a file or a tree between the host and a machine, whose paths are written `node:path`.
 pub(crate) fn run(from: &str, to: &str) -> Result<ExitCode, String> {
-    let (name, copy): (&str, Box<dyn FnOnce(String) -> Result<Request, String>>) = match (remote(from), remote(to)) {
+    let (target, request) = match (remote(from), remote(to)) {
         (None, Some((node, path))) => {
-            let (from, to) = (absolute(from)?, within(path, from));
-            (node, Box::new(move |node| Ok(Request::Upload { node, from, to })))
+            let (from, to, target) = (absolute(from)?, within(path, from), Target::find(node)?);
+            let node = target.node.name.clone();
+            (target, Request::Upload { node, from, to })
         }
         (Some((node, path)), None) => {
             let (from, to) = (path.to_owned(), absolute(&within(&as_directory(to), path))?);
-            (node, Box::new(move |node| Ok(Request::Download { node, from, to })))
+            let target = Target::find(node)?;
+            let node = target.node.name.clone();
+            (target, Request::Download { node, from, to })
         }
         (None, None) => return Err("one of both must be on a machine: write it as `node:path`".into()),
         (Some(_), Some(_)) => {
             return Err("one of both must be on this host: copy here first, and from here to the other machine".into());
         }
     };
-    let target = Target::find(name)?;
-    target.client()?.ask(&copy(target.node.name.clone())?).map_err(|e| e.to_string())?;
+    target.client()?.ask(&request).map_err(|e| e.to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 
