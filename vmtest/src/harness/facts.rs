@@ -219,7 +219,7 @@ fn image(cache: &Path, name: &str, recorder: &Recorder, build: Option<bool>) -> 
         let cache = vmtest_images::Cache::open(cache)?;
         let Some(elf) = build else { return vmtest_images::find(&cache, name) };
         let show = |what: &str, percent| Event::Image { what: what.to_owned(), percent };
-        let progress = BuildProgress::new(recorder, format!("image {name}"), &show);
+        let progress = BuildProgress::new(Some(recorder), format!("image {name}"), &show);
         let mut image = vmtest_images::ensure(&cache, name, &progress)?;
         if elf {
             image.kernel = vmtest_images::vmlinux(&cache, &image.kernel)?;
@@ -249,7 +249,7 @@ fn kernel(base: &Path, path: &Path) -> Result<KernelFacts, String> {
 
 fn build_fixture(settings: &Settings, base: &Path, fixture: &Fixture, recorder: &Recorder) -> Result<Disk, String> {
     let show = |what: &str, percent| Event::Fixture { fixture: fixture.to_string(), what: what.to_owned(), percent };
-    let progress = BuildProgress::new(recorder, format!("fixture {fixture}"), &show);
+    let progress = BuildProgress::new(Some(recorder), format!("fixture {fixture}"), &show);
     let build = || {
         let cache = settings.fixtures()?;
         fixture.clone().relative_to(base).build_with(&cache, &|percent, what| progress.step(percent, what))

@@ -27,7 +27,6 @@ pub fn install_cloud_hypervisor(url: Option<&str>, sha256: Option<&str>) -> Resu
     };
     let fetch = Fetch::new(url.unwrap_or(theirs), sha256.unwrap_or(of_theirs)).map_err(failed)?.executable();
     let cache = Cache::open(settings.cache_dir()).map_err(failed)?;
-    // Without an observer nobody is told of events.
     let event = |what: &str, percent| Event::Image { what: what.to_owned(), percent };
     let progress = BuildProgress::new(None, CLOUD_HYPERVISOR.to_owned(), &event);
     let program = fetch.run(&cache, &progress).map_err(failed)?;

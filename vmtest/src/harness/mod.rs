@@ -35,6 +35,6 @@ pub use install::install_cloud_hypervisor;
 pub use prune::{abandoned, prune};
 pub use registry::{LIST, LISTED, MAKERS, Maker};
 pub use rootless::enter_rootless;
-pub use skip::{SKIPPED, Skipped};
 pub use settings::UP;
+pub use skip::{SKIPPED, Skipped};
 pub use verdict::Verdict;

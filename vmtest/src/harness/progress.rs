@@ -8,15 +8,15 @@ use crate::evidence::{Event, Recorder};
 
 /// Shows a build to the observer, else on the terminal, else as a line for each step.
 pub(super) struct BuildProgress<'a> {
-    recorder: &'a Recorder,
+    recorder: Option<&'a Recorder>,
     event: &'a dyn Fn(&str, u64) -> Event,
     bar: ProgressBar,
     step: RefCell<String>,
 }
 
 impl<'a> BuildProgress<'a> {
-    /// `event` is what is taken down.
-    pub(super) fn new(recorder: &'a Recorder, name: String, event: &'a dyn Fn(&str, u64) -> Event) -> Self {
+    /// `event` is what is taken down, where somebody does that.
+    pub(super) fn new(recorder: Option<&'a Recorder>, name: String, event: &'a dyn Fn(&str, u64) -> Event) -> Self {
         // The bar writes to the terminal itself, so it shows in spite of the capture of libtest. It is hidden until its
         // first step, which comes only when something must be built.
         let bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::hidden());
@@ -29,9 +29,11 @@ impl<'a> BuildProgress<'a> {
 
 impl vmtest_images::Progress for BuildProgress<'_> {
     fn step(&self, percent: u64, what: &str) {
-        self.recorder.emit(&(self.event)(what, percent));
-        if self.recorder.is_observed() {
-            return;
+        if let Some(recorder) = self.recorder {
+            recorder.emit(&(self.event)(what, percent));
+            if recorder.is_observed() {
+                return;
+            }
         }
         let before = self.step.replace(what.to_owned());
         match std::io::stderr().is_terminal() {

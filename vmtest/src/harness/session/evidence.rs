@@ -11,7 +11,7 @@ use super::{super::end::End, Run};
 use crate::{
     cluster::{CONSOLE_TAIL, collect},
     evidence::Event,
-    hypervisor::CONSOLE,
+    hypervisor::{CONSOLE, VMM_LOG},
 };
 
 /// A guest answers in milliseconds, under emulation in seconds; whoever waits for the verdict waits for this too.

@@ -9,7 +9,7 @@ use super::{
     },
 };
 use crate::{
-    hypervisor::{ApiCall, CONSOLE, LaunchPlan, Saved},
+    hypervisor::{ApiCall, CONSOLE, LaunchPlan, Saved, VMM_LOG},
     plan::NodePlan,
 };
 
@@ -44,6 +44,7 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, facts: &FirecrackerF
         console_is_stdout: true,
         log: VMM_LOG.into(),
         goes_on: from.is_some(),
+        one_cpu: false,
         root: None,
     }
 }
