@@ -11,8 +11,12 @@ use super::{
 };
 
 /// A failure and the rest take a screen together: 40 lines. Of a longer message the beginning and the end are shown.
-const HEAD: usize = 14;
-const TAIL: usize = 7;
+const HEAD: usize = 16;
+const TAIL: usize = 5;
+/// The same of a message that shows a console itself, so that no other is shown.
+const TAIL_WITH_CONSOLE: usize = 15;
+/// What stands above a console in a message.
+const CONSOLE_MARK: &str = "last console lines";
 /// How many lines of the console of the node in question are shown.
 const CONSOLE_LINES: usize = 8;
 /// Of what is under way, the outermost says most.
@@ -74,6 +78,10 @@ impl Digest<'_> {
         self.findings.iter().filter(|finding| !finding.allowed).min_by_key(|finding| finding.at)
     }
 
+    fn has_console(&self) -> bool {
+        self.message.contains(CONSOLE_MARK)
+    }
+
     fn just_failed(&self) -> Option<&(Awaited, String, Duration)> {
         self.failed.filter(|(_, _, when)| *when + RECENT >= self.at)
     }
@@ -89,15 +97,16 @@ impl Digest<'_> {
 
     fn write_message(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<_> = self.message.lines().collect();
+        let tail = if self.has_console() { TAIL_WITH_CONSOLE } else { TAIL };
         match self.artifacts {
             _ if self.printed => Ok(()),
             // It is nowhere else.
             None => lines.iter().try_for_each(|line| writeln!(f, "{line}")),
-            Some(_) if lines.len() <= HEAD + TAIL + 1 => lines.iter().try_for_each(|line| writeln!(f, "{line}")),
+            Some(_) if lines.len() <= HEAD + tail + 1 => lines.iter().try_for_each(|line| writeln!(f, "{line}")),
             Some(_) => {
                 lines[..HEAD].iter().try_for_each(|line| writeln!(f, "{line}"))?;
-                writeln!(f, "    [{} lines more: {FAILURE}]", lines.len() - HEAD - TAIL)?;
-                lines[lines.len() - TAIL..].iter().try_for_each(|line| writeln!(f, "{line}"))
+                writeln!(f, "    [{} lines more: {FAILURE}]", lines.len() - HEAD - tail)?;
+                lines[lines.len() - tail..].iter().try_for_each(|line| writeln!(f, "{line}"))
             }
         }
     }
@@ -134,7 +143,7 @@ impl fmt::Display for Digest<'_> {
         let node = self.node();
         let console = self.consoles.iter().find(|(name, _)| Some(name) == node.as_ref());
         // A message with a console shows more of it.
-        if let Some((name, lines)) = console.filter(|_| !self.message.contains("last console lines")) {
+        if let Some((name, lines)) = console.filter(|_| !self.has_console()) {
             writeln!(f, "  last lines of the console of `{name}`:")?;
             for line in lines.iter().skip(lines.len().saturating_sub(CONSOLE_LINES)) {
                 writeln!(f, "    {}", cut(line))?;
@@ -249,6 +258,9 @@ mod tests {
             .collect();
         let text = Digest { awaited: &awaited, ..digest(&message, &findings, &consoles) }.to_string();
         assert!(text.lines().count() <= 40, "{text}");
+        let with_console = format!("{CONSOLE_MARK}\n{message}");
+        let longest = Digest { awaited: &awaited, ..digest(&with_console, &findings, &consoles) }.to_string();
+        assert!(longest.lines().count() <= 40, "{longest}");
         assert!(text.contains("line 0\n") && text.contains("line 499\n") && text.contains("[479 lines more"), "{text}");
     }
 }
