@@ -12,8 +12,8 @@ type Program = (&'static str, &'static str);
 const PROGRAMS: &[Program] = &[("qemu-system-x86_64", "qemu-system-x86"), ("mkfs.ext4", "e2fsprogs")];
 /// What the builder of the guests' image calls, where the cache has none.
 const FOR_IMAGES: &[Program] = &[("apt-get", "apt"), ("dpkg-deb", "dpkg")];
-/// What clusters call that some tests have: with a way out, or a place in the host's network.
-const FOR_TESTS: &[Program] = &[("nft", "nftables"), ("pasta", "passt")];
+/// What clusters call that some tests have: with a way out, a place in the host's network, or a Debian.
+const FOR_TESTS: &[Program] = &[("nft", "nftables"), ("pasta", "passt"), ("mmdebstrap", "mmdebstrap")];
 /// Where administrators' programs are, which are not on the PATH of ordinary users.
 const SYSTEM_PATH: &[&str] = &["/usr/sbin", "/sbin"];
 
@@ -100,7 +100,7 @@ fn missing(purpose: Purpose) -> Vec<Program> {
 /// Whether the cache has the image that machines have of which nothing is said.
 fn has_image() -> bool {
     let dir = vmtest_images::Cache::default_dir(rustix::process::geteuid().as_raw());
-    let found = vmtest_images::Cache::open(dir).and_then(|cache| vmtest_images::find(&cache, "micro"));
+    let found = vmtest_images::Cache::open(dir).and_then(|cache| vmtest_images::find(&cache, &"micro".into()));
     found.is_ok_and(|image| image.is_some())
 }
 

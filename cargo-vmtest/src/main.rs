@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod fixture;
 mod hold;
+mod image;
 mod install;
 mod lab;
 mod ls;
@@ -72,6 +73,9 @@ enum Command {
     /// Make fixture disks, and look into them.
     #[command(subcommand)]
     Fixture(fixture::Command),
+    /// Make guest images before a test wants them.
+    #[command(subcommand)]
+    Image(image::Command),
     /// Run a program, such as a test binary, on a machine that can run machines itself: with a /dev/kvm that works, whatever
     /// this host has. As a runner of Cargo, `cargo vmtest lab --` runs a whole suite there.
     Lab {
@@ -246,6 +250,7 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
             install::cloud_hypervisor(url.as_deref(), sha256.as_deref())
         }
         Command::Report { dir, format } => report::run(dir, format),
+        Command::Image(command) => rootless().and_then(|()| image::run(command)),
         Command::Prune { dry_run, json } => rootless().and_then(|()| prune::run(dry_run, json)),
         Command::Up { test, args } => up::run(&test, &args),
         Command::Ls { json } => ls::run(json),

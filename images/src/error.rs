@@ -33,7 +33,10 @@ pub enum Error {
         why: String,
     },
     /// A program that builds images cannot be run.
-    #[error("cannot run `{program}`, with which images are made from the packages of Debian or Ubuntu: {source}")]
+    #[error(
+        "cannot run `{program}`, with which images are made from the packages of Debian or Ubuntu: {source}{}",
+        install(program)
+    )]
     NoTool {
         /// The program.
         program: String,
@@ -90,6 +93,45 @@ pub enum Error {
         /// The one that it should have.
         expected: String,
     },
+    /// An image cannot be as it was asked for.
+    #[error("`{image}` cannot be made: {why}")]
+    Refused {
+        /// What was asked for.
+        image: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The release of the distribution has no such package.
+    #[error("there is no package `{package}` in {release}: look for its name there, or leave it out")]
+    NotInRelease {
+        /// The package.
+        package: String,
+        /// The release.
+        release: String,
+    },
+    /// The machine's apt does not reach the release of an image.
+    #[error("{release} cannot be had from the apt sources of this machine: {why}")]
+    Release {
+        /// The release.
+        release: String,
+        /// What apt said.
+        why: String,
+    },
+    /// This process has not the ids of a whole system.
+    #[error(
+        "it is made with all ids of a system, which take root, or a range of 65536 in /etc/subuid and /etc/subgid with \
+         `newuidmap` to map them: `sudo apt-get install -y uidmap` and `sudo usermod --add-subuids 100000-165535 \
+         --add-subgids 100000-165535 $USER` add what is missing"
+    )]
+    Ids,
+    /// A root file system could not be made.
+    #[error("the image could not be made, while {step}:\n  {said}")]
+    Build {
+        /// What was being done.
+        step: String,
+        /// The last lines that were printed.
+        said: String,
+    },
     /// A package lacks a file that an image needs.
     #[error("the packages hold no `{what}`; the image cannot be made from them")]
     Content {
@@ -99,6 +141,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// That an image cannot be as it was asked for.
+    pub(crate) fn refused(image: &crate::ImageSpec, why: &str) -> Self {
+        Self::Refused { image: image.to_string(), why: why.to_owned() }
+    }
+
     /// For `map_err`: what was done with which file.
     pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
@@ -107,4 +154,9 @@ impl Error {
             _ => Self::File { what, path, source },
         }
     }
+}
+
+/// The line that installs what not every Debian has.
+fn install(program: &str) -> &'static str {
+    if program == "mmdebstrap" { ": `sudo apt-get install -y mmdebstrap` installs it" } else { "" }
 }

@@ -1,7 +1,5 @@
 //! The `micro` image: the distribution's kernel, and an initramfs with busybox, dropbear and the modules for virtio.
 
-mod initramfs;
-
 use std::{
     collections::BTreeSet,
     fs,
@@ -12,11 +10,12 @@ use std::{
 use crate::{
     Error, Progress, Result,
     image::{Built, INITRAMFS, KERNEL, NESTED},
+    initramfs::{self, Contents},
     packages,
 };
 
 /// Raised with every change to what is built, beside that of the guest's scripts.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// Meta packages of kernels for virtual machines, with the beginning of the name of the package that each stands for:
 /// Debian's, then Ubuntu's, whose modules are a package of their own.
 const KERNELS: &[(&str, &str, Option<&str>)] = &[
@@ -55,17 +54,19 @@ pub(crate) fn build(work: &Path, progress: &dyn Progress) -> Result<Built> {
     progress.step(PACKING, "packing the initramfs");
     let out = work.join("image");
     fs::create_dir(&out).map_err(Error::file("make", &out))?;
-    let (vmlinuz, kernel_version) = find_kernel(&root)?;
+    let (vmlinuz, kernel_version) = initramfs::find_kernel(&root)?;
     let kernel = out.join(KERNEL);
     fs::copy(&vmlinuz, &kernel).map_err(Error::file("copy", &vmlinuz))?;
-    initramfs::write(&root, &kernel_version, false, &out.join(INITRAMFS))?;
-    initramfs::write(&root, &kernel_version, true, &out.join(NESTED))?;
+    for (host, name) in [(false, INITRAMFS), (true, NESTED)] {
+        let contents = Contents { userland: &root, modules: &root, kernel_version: &kernel_version, host };
+        contents.write_alone(&out.join(name))?;
+    }
     for file in [KERNEL, INITRAMFS, NESTED].map(|name| out.join(name)) {
         fs::set_permissions(&file, PermissionsExt::from_mode(0o444))
             .map_err(Error::file("change the mode of", file))?;
     }
     progress.step(100, "done");
-    Ok(Built { key: key_of(&files), dir: out, kernel_version })
+    Ok(Built { key: key_of(&files), dir: out, kernel_version, root: None, memory: None })
 }
 
 fn kernel_packages() -> Result<Vec<String>> {
@@ -91,14 +92,4 @@ fn key_of(files: &[PathBuf]) -> String {
         hasher.update(name.as_encoded_bytes()).update(b"\0");
     }
     hasher.finalize().to_hex()[..16].to_owned()
-}
-
-fn find_kernel(root: &Path) -> Result<(PathBuf, String)> {
-    let boot = root.join("boot");
-    let entries = fs::read_dir(&boot).map_err(Error::file("read", &boot))?;
-    let found = entries.flatten().find_map(|entry| {
-        let version = entry.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_owned();
-        Some((entry.path(), version))
-    });
-    found.ok_or_else(|| Error::Content { what: "/boot/vmlinuz-*".to_owned() })
 }

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// Apt drops root's rights for downloads, which fails in directories of root and in user namespaces.
 const AS_CALLER: &str = "APT::Sandbox::User=root";
 /// What programs say of `ENOSPC` in the C locale.
-const NO_SPACE: &str = "No space left on device";
+pub(crate) const NO_SPACE: &str = "No space left on device";
 /// How many bytes of what a failed program said are shown.
 const SHOWN_COMPLAINTS: usize = 4096;
 

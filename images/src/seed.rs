@@ -28,6 +28,8 @@ pub struct GuestConfig {
     pub mounts: Vec<Mount>,
     /// Whether it leaves the modules of its image alone: they go with the image's own kernel and no other.
     pub no_modules: bool,
+    /// What its root file system is made of; without, it has what is in its initramfs.
+    pub root: Option<RootMount>,
 }
 
 /// One network interface.
@@ -52,6 +54,8 @@ pub struct HostKey {
     pub private: [u8; 32],
     /// The public key.
     pub public: [u8; 32],
+    /// The private key as OpenSSH writes it.
+    pub openssh: String,
 }
 
 impl std::fmt::Debug for HostKey {
@@ -71,10 +75,19 @@ pub struct Mount {
     pub read_only: bool,
 }
 
+/// A root file system of two: what every machine of an image has, and what this one writes.
+#[derive(Debug, Clone)]
+pub struct RootMount {
+    /// The label of the read-only ext4.
+    pub lower: String,
+    /// The label of the machine's own.
+    pub upper: String,
+}
+
 /// The kernel reads a further archive only where it begins at a multiple of this; elsewhere it is silently ignored.
 const ALIGNMENT: usize = 4;
-/// The list of modules that the guest loads.
-const MODULES: &str = "lib/vmtest/order";
+/// The lists of modules that the guest loads.
+const MODULES: &[&str] = &["lib/vmtest/order", "lib/vmtest/drivers"];
 
 /// Writes `out`: the base initramfs and behind it the guest's facts.
 ///
@@ -110,10 +123,16 @@ pub(crate) fn write_archive<W: Write>(out: W, config: &GuestConfig) -> io::Resul
     let mount = |m: &Mount| format!("{} {} {}\n", m.label, m.at, if m.read_only { "ro" } else { "rw" });
     archive.file("etc/vmtest/mounts", 0o644, &lines(config.mounts.iter().map(mount).collect()))?;
     if config.no_modules {
-        archive.file(MODULES, 0o644, b"")?;
+        for list in MODULES {
+            archive.file(list, 0o644, b"")?;
+        }
     }
     archive.file("root/.ssh/authorized_keys", 0o600, format!("{}\n", config.authorized_key.trim()).as_bytes())?;
     archive.file("etc/dropbear/host_key", 0o600, &dropbear_key(&config.host_key))?;
+    if let Some(RootMount { lower, upper }) = &config.root {
+        archive.file("etc/vmtest/root", 0o644, format!("{lower} {upper}\n").as_bytes())?;
+        archive.file("etc/ssh/ssh_host_ed25519_key", 0o600, config.host_key.openssh.as_bytes())?;
+    }
     archive.finish()
 }
 
@@ -154,9 +173,10 @@ mod tests {
             hosts: vec![],
             nameserver: None,
             authorized_key: "ssh-ed25519 A".into(),
-            host_key: HostKey { private: [1; 32], public: [2; 32] },
+            host_key: HostKey { private: [1; 32], public: [2; 32], openssh: String::new() },
             mounts: vec![],
             no_modules: false,
+            root: None,
         }
     }
 }

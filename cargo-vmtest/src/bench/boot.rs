@@ -30,7 +30,7 @@ struct Measured {
 
 pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
     let cache = Cache::open(Cache::default_dir(rustix::process::geteuid().as_raw())).map_err(|e| e.to_string())?;
-    let image = ensure(&cache, "micro", &()).map_err(|e| e.to_string())?;
+    let image = ensure(&cache, &"micro".into(), &()).map_err(|e| e.to_string())?;
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let initramfs = dir.path().join("initramfs");
     append_seed(&image.initramfs, &initramfs, &config()).map_err(|e| e.to_string())?;
@@ -158,8 +158,9 @@ fn config() -> GuestConfig {
         hosts: vec![("10.77.0.11".into(), "alice".into())],
         nameserver: None,
         authorized_key: "ssh-ed25519 AAAA".into(),
-        host_key: HostKey { private: [1; 32], public: [2; 32] },
+        host_key: HostKey { private: [1; 32], public: [2; 32], openssh: String::new() },
         mounts: Vec::new(),
         no_modules: false,
+        root: None,
     }
 }

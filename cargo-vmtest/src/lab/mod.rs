@@ -132,9 +132,9 @@ fn ship(program: &Path, package: Option<PathBuf>) -> Result<Shipped, String> {
     let cache = vmtest_images::Cache::default_dir(rustix::process::geteuid().as_raw());
     let images = vmtest_images::Cache::open(&cache).map_err(|e| e.to_string())?;
     eprintln!("lab: collecting what is shipped");
-    let image = vmtest_images::ensure(&images, "micro", &()).map_err(|e| e.to_string())?;
+    let image = vmtest_images::ensure(&images, &"micro".into(), &()).map_err(|e| e.to_string())?;
     let Image { kernel, initramfs, nested, .. } = image;
-    let record = vmtest_images::record(&images, "micro");
+    let record = vmtest_images::record(&images, &"micro".into()).map_err(|e| e.to_string())?;
     let vmms = env::vars_os().filter(|(name, _)| {
         ["VMTEST_QEMU", "VMTEST_CLOUD_HYPERVISOR", "VMTEST_FIRECRACKER"].iter().any(|known| name == known)
     });

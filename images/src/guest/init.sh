@@ -23,6 +23,10 @@ mount -t tmpfs tmpfs /dev/shm && mount -t tmpfs -o mode=755 tmpfs /run && mount 
 while read -r module; do
     insmod "/lib/vmtest/$module" || failed "cannot load the kernel module $module"
 done </lib/vmtest/order
+# Why what follows may fail with a kernel that is not the image's.
+foreign=
+[ -s /lib/vmtest/order ] ||
+    foreign=": the kernel $(uname -r) has no modules here, because it is not the image's own; ext4 and overlay must be built into it"
 # What only some machines have.
 while read -r pattern modules; do
     for device in /sys/bus/virtio/devices/* /sys/bus/pci/devices/*; do
@@ -70,11 +74,28 @@ while read -r mac address gateway address6 mtu; do
 done </etc/vmtest/interfaces
 echo "vmtest: network up"
 
+root=
+if [ -e /etc/vmtest/root ]; then
+    read -r lower upper </etc/vmtest/root
+    mkdir -p /lower /upper /newroot
+    for label in "$lower" "$upper"; do
+        device=$(findfs "LABEL=$label") || failed "there is no disk with the label $label"
+        case $label in
+        "$lower") mount -t ext4 -o ro "$device" /lower ;;
+        *) mount -t ext4 "$device" /upper ;;
+        esac || failed "cannot mount $label$foreign"
+    done
+    mkdir -p /upper/files /upper/work &&
+        mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work root /newroot ||
+        failed "cannot mount the root file system$foreign"
+    root=/newroot
+fi
 while read -r label at access; do
     device=$(findfs "LABEL=$label") || failed "there is no disk with the label $label"
-    mkdir -p "$at" && mount -t ext4 -o "$access" "$device" "$at" || failed "cannot mount $label at $at"
+    mkdir -p "$root$at" && mount -t ext4 -o "$access" "$device" "$root$at" || failed "cannot mount $label at $at"
 done </etc/vmtest/mounts
 echo "vmtest: disks mounted"
+[ -z "$root" ] || . /lib/vmtest/switch.sh
 
 chmod 700 /root /root/.ssh
 echo "vmtest: ready"

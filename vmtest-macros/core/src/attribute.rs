@@ -76,6 +76,10 @@ impl Settings {
                 Ok(None) => return,
                 Err(error) => Err(error),
             },
+            Form::Texts(make) => match texts(key, &name, value, problems) {
+                Ok(texts) => return self.settings.extend(texts.into_iter().map(make)),
+                Err(error) => Err(error),
+            },
             Form::Allow(valid) => match allowed(key, &name, value, valid, problems) {
                 Ok(allowed) => return self.settings.extend(allowed),
                 Err(error) => Err(error),
@@ -128,7 +132,7 @@ fn wrong_type(key: &Key, span: Span) -> syn::Error {
         Form::Fixture => "a directory in parentheses",
         Form::Network => "a name in parentheses",
         Form::Budget => "machines in parentheses",
-        Form::Allow(_) => "strings in parentheses",
+        Form::Allow(_) | Form::Texts(_) => "strings in parentheses",
         Form::Requires => "names in parentheses",
         Form::Crate => "a path in a string",
     };
@@ -182,6 +186,17 @@ fn parenthesised(key: &Key, name: &Ident, value: Value, needs: &str) -> syn::Res
     }
 }
 
+/// The strings in parentheses; what is none is reported.
+fn texts(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> syn::Result<Vec<LitStr>> {
+    let group = parenthesised(key, name, value, "a value")?;
+    let mut texts = Vec::new();
+    for part in split(group.stream(), problems) {
+        let span = span_of(&part, group.span());
+        texts.extend(problems.take(syn::parse2::<LitStr>(part).map_err(|_| wrong_type(key, span))));
+    }
+    Ok(texts)
+}
+
 /// Those of the strings in parentheses that are valid; the others are reported.
 fn allowed(
     key: &Key,
@@ -190,13 +205,8 @@ fn allowed(
     valid: &[(&str, &str)],
     problems: &mut Problems,
 ) -> syn::Result<Vec<Setting>> {
-    let group = parenthesised(key, name, value, "a value")?;
     let mut allowed = Vec::new();
-    for part in split(group.stream(), problems) {
-        let span = span_of(&part, group.span());
-        let Some(text) = problems.take(syn::parse2::<LitStr>(part).map_err(|_| wrong_type(key, span))) else {
-            continue;
-        };
+    for text in texts(key, name, value, problems)? {
         let written = text.value();
         match valid.iter().find(|(name, _)| *name == written) {
             Some((_, variant)) => allowed.push(Setting::Allow(Ident::new(variant, Span::call_site()))),

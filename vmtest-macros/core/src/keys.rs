@@ -48,6 +48,8 @@ pub(crate) enum Form {
     Fixture,
     /// `network("name", ip = "..", mac = "..")`, any number of times; on the test also one of [`PLACES`], once.
     Network,
+    /// `packages("..", "..")`: strings in parentheses, any number of times; a setting for each.
+    Texts(fn(LitStr) -> Setting),
     /// `allow("..", "..")`: strings in parentheses, each the first of one of these pairs; the second is the variant of
     /// `vmtest::__private::Allow`.
     Allow(&'static [(&'static str, &'static str)]),
@@ -104,6 +106,18 @@ pub(crate) const PLACES: &[(&str, &str)] = &[("own", "Own"), ("host", "Host")];
 /// Every key, in the order in which messages list them.
 pub(crate) const KEYS: &[Key] = &[
     Key { name: "image", places: ANYWHERE, form: Form::Choice(Setting::Image, "with"), example: r#"image = "micro""# },
+    Key {
+        name: "packages",
+        places: ANYWHERE,
+        form: Form::Texts(Setting::Package),
+        example: r#"packages("etcd-server", "curl")"#,
+    },
+    Key {
+        name: "prepare",
+        places: ANYWHERE,
+        form: Form::Text(Setting::Prepare),
+        example: r#"prepare = "tests/data/setup.sh""#,
+    },
     Key { name: "cpus", places: ANYWHERE, form: Form::Count(Setting::Cpus), example: "cpus = 2" },
     Key { name: "max_cpus", places: ANYWHERE, form: Form::Count(Setting::MaxCpus), example: "max_cpus = 4" },
     Key { name: "memory", places: ANYWHERE, form: Form::Size(Setting::Memory), example: r#"memory = "512MiB""# },
@@ -152,7 +166,7 @@ impl Key {
 
     /// Whether it may be given more than once in the same place.
     pub(crate) fn is_repeatable(&self) -> bool {
-        matches!(self.form, Form::Fixture | Form::Network)
+        matches!(self.form, Form::Fixture | Form::Network | Form::Texts(_))
     }
 }
 

@@ -8,6 +8,8 @@ use syn::{LitStr, Path};
 #[derive(Clone)]
 pub(crate) enum Setting {
     Image(LitStr),
+    Package(LitStr),
+    Prepare(LitStr),
     Cpus(u32),
     MaxCpus(u32),
     /// In bytes.
@@ -82,6 +84,8 @@ impl Setting {
     pub(crate) fn to_tokens(&self, krate: &Path) -> TokenStream {
         let variant = match self {
             Self::Image(name) => quote!(Image(#name)),
+            Self::Package(name) => quote!(Package(#name)),
+            Self::Prepare(program) => quote!(Prepare(#program)),
             Self::Cpus(count) => quote!(Cpus(#count)),
             Self::MaxCpus(count) => quote!(MaxCpus(#count)),
             Self::Memory(bytes) => quote!(Memory(#bytes)),

@@ -49,12 +49,12 @@ fn on_function(item: &str, expected: &str) {
 fn unknown_key() {
     on_test(
         "memroy = \"1GiB\"",
-        "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, \
+        "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `packages`, `prepare`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, \
          `kernel`, `kernel_args`, `nested`, `rate`, `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `requires`, `budget`, `allow`, `crate`",
     );
     on_node(
         "colour = 3",
-        "unknown key `colour`\na node takes `image`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, `kernel`, `kernel_args`, `nested`, `rate`, `ip`, `mac`, \
+        "unknown key `colour`\na node takes `image`, `packages`, `prepare`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, `kernel`, `kernel_args`, `nested`, `rate`, `ip`, `mac`, \
          `network`",
     );
     on_test(
@@ -106,6 +106,13 @@ fn wrong_type_of_value() {
     on_test("image = 12", "`image` takes a string: write `image = \"micro\"`");
     on_test("image = debian", "`image` takes a string: write `image = \"micro\"`");
     on_test("image(\"micro\")", "`image` takes a string: write `image = \"micro\"`");
+    on_test(
+        "packages = \"curl\"",
+        "`packages` takes strings in parentheses: write `packages(\"etcd-server\", \"curl\")`",
+    );
+    on_node("packages(curl)", "`packages` takes strings in parentheses: write `packages(\"etcd-server\", \"curl\")`");
+    on_node("packages()", "`packages` needs a value: write `packages(\"etcd-server\", \"curl\")`");
+    on_test("prepare = 1", "`prepare` takes a string: write `prepare = \"tests/data/setup.sh\"`");
     for value in ["\"2\"", "2.5", "-1", "0", "99999999999", "two"] {
         on_test(&format!("cpus = {value}"), "`cpus` takes a whole number, at least 1: write `cpus = 2`");
         on_test(&format!("nodes = {value}"), "`nodes` takes a whole number, at least 1: write `nodes = 3`");
@@ -400,7 +407,7 @@ fn all_problems_are_reported_at_once() {
             "nothing stands before this comma",
             "`memory` needs a value: write `memory = \"512MiB\"`",
             "`cpus` takes a whole number, at least 1: write `cpus = 2`",
-            "unknown key `weather`\nthe test takes `image`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, `kernel`, `kernel_args`, `nested`, `rate`, \
+            "unknown key `weather`\nthe test takes `image`, `packages`, `prepare`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, `kernel`, `kernel_args`, `nested`, `rate`, \
              `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `requires`, `budget`, `allow`, `crate`",
             "a test is asynchronous: write `async fn boots`",
             "a test cannot be generic: nobody is there to choose the types",

@@ -65,7 +65,7 @@ fn a_test_without_parameters() {
 #[test]
 fn everything_at_once() {
     check(
-        r#"image = "micro", memory = "512MiB", timeout = "3m", nodes = 2, kernel_args = "foo=1", backend = "qemu",
+        r#"image = "micro", memory = "512MiB", packages("etcd-server", "curl"), prepare = "setup.sh", timeout = "3m", nodes = 2, kernel_args = "foo=1", backend = "qemu",
            cpus = 2, fixture("tests/data", at = "/srv", label = "data"), allow("task-panic"),
            requires(nested, own_kernel), budget(nodes = 3, memory = "1GiB"),"#,
         r#"
@@ -111,6 +111,9 @@ fn everything_at_once() {
                             options: &[
                                 ::vmtest::__private::Setting::Image("micro"),
                                 ::vmtest::__private::Setting::Memory(536870912u64),
+                                ::vmtest::__private::Setting::Package("etcd-server"),
+                                ::vmtest::__private::Setting::Package("curl"),
+                                ::vmtest::__private::Setting::Prepare("setup.sh"),
                                 ::vmtest::__private::Setting::Timeout(180000u64),
                                 ::vmtest::__private::Setting::Nodes(2u32),
                                 ::vmtest::__private::Setting::KernelArgs("foo=1"),
@@ -497,6 +500,10 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
             mod test {
                 ///image = "micro"
                 pub fn image() {}
+                ///packages("etcd-server", "curl")
+                pub fn packages() {}
+                ///prepare = "tests/data/setup.sh"
+                pub fn prepare() {}
                 ///cpus = 2
                 pub fn cpus() {}
                 ///max_cpus = 4
@@ -545,6 +552,10 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
             mod node {
                 ///image = "micro"
                 pub fn image() {}
+                ///packages("etcd-server", "curl")
+                pub fn packages() {}
+                ///prepare = "tests/data/setup.sh"
+                pub fn prepare() {}
                 ///cpus = 2
                 pub fn cpus() {}
                 ///max_cpus = 4

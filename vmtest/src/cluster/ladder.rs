@@ -73,7 +73,7 @@ async fn rungs(run: &Run, member: &Member, plan: &LaunchPlan) -> Result<(), Erro
     succeeds(member, "true", "`true` failed over SSH").await?;
     // A scripted machine has no files.
     if !member.plan.fake.as_ref().is_some_and(Fake::is_scripted)
-        && let Some(script) = mounts::check(&member.plan.disks, run.plan.capabilities.has(Capability::OwnKernel))
+        && let Some(script) = mounts::check(member.plan.mounted(), run.plan.capabilities.has(Capability::OwnKernel))
     {
         succeeds(member, &script, "a disk is not where it was asked for").await?;
     }

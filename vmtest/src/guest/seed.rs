@@ -1,6 +1,6 @@
 //! What one guest is told about itself and its neighbours.
 
-use vmtest_images::{GuestConfig, HostKey, Interface, Mount};
+use vmtest_images::{GuestConfig, HostKey, Interface, Mount, RootMount};
 
 use super::ssh::Keys;
 use crate::plan::{InterfacePlan, NetworkPlan, NodePlan, Plan, hosts};
@@ -25,12 +25,15 @@ pub(crate) fn config(node: &NodePlan, cluster: &Plan, all: &[NodePlan], keys: &K
             .as_ref()
             .and_then(|_| Some(node.places(&cluster.networks).next()?.0.gateway.to_string())),
         authorized_key: keys.authorized_key(),
-        host_key: HostKey { private: keys.host_seed(), public: keys.host_public() },
+        host_key: HostKey { private: keys.host_seed(), public: keys.host_public(), openssh: keys.host_private() },
         mounts: node
-            .disks
+            .mounted()
             .iter()
             .map(|disk| Mount { label: disk.label.clone(), at: disk.at.clone(), read_only: disk.read_only })
             .collect(),
         no_modules: node.foreign_kernel,
+        root: node
+            .root_disks()
+            .map(|(lower, upper)| RootMount { lower: lower.label.clone(), upper: upper.label.clone() }),
     }
 }

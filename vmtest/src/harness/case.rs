@@ -45,6 +45,10 @@ pub struct TestCase {
 pub enum Setting {
     /// `image = ".."`
     Image(&'static str),
+    /// `packages(..)`; one for each of its values.
+    Package(&'static str),
+    /// `prepare = ".."`
+    Prepare(&'static str),
     /// `cpus = n`
     Cpus(u32),
     /// `memory = ".."`, in bytes.
@@ -203,6 +207,8 @@ fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
     for setting in settings {
         match *setting {
             Setting::Image(name) => to.image = Some(name.to_owned()),
+            Setting::Package(name) => drop(to.packages.insert(name.to_owned())),
+            Setting::Prepare(program) => to.prepare = Some(program.into()),
             Setting::Cpus(n) => to.cpus = Some(n),
             Setting::MaxCpus(n) => to.max_cpus = Some(n),
             Setting::Memory(bytes) => to.memory = Some(bytes),

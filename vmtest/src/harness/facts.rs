@@ -9,7 +9,7 @@ use std::{
 
 use tokio::runtime::Handle;
 use vmtest_fixtures::{Cache, Disk, Fixture};
-use vmtest_images::Progress;
+use vmtest_images::{ImageSpec, Progress};
 
 use super::{
     choice::{Chosen, choose, describe},
@@ -24,10 +24,10 @@ use crate::{
     hypervisor::{self, Hypervisor},
     net::{self, Claimed},
     plan::{
-        BackendFacts, BudgetFacts, Capabilities, DEFAULT_IMAGE, Facts, FixtureFacts, HostFacts, ImageFacts,
-        KernelFacts, NetworkPlan, plan_more,
+        BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, HostFacts, ImageFacts, KernelFacts, NetworkPlan,
+        RootFacts, image_of, plan_more,
     },
-    spec::{ClusterSpec, NetworkPlace, NodeSettings},
+    spec::{Capability, ClusterSpec, NetworkPlace},
 };
 
 /// What a plan is made from.
@@ -103,7 +103,8 @@ pub(super) fn gather(
     let known = chosen.known();
     let Chosen { hypervisor, passed_over, required, .. } = chosen;
     let backend = hypervisor.as_ref().map(|found| describe(&**found, &passed_over)).unwrap_or_default();
-    let images: BTreeSet<_> = spec.nodes.iter().map(|node| image_of(&node.settings, &spec.defaults)).collect();
+    let images: BTreeSet<_> =
+        spec.nodes.iter().map(|node| image_of(&node.settings, &spec.defaults, &spec.base)).collect();
     let kernels: BTreeSet<_> = all().filter_map(|node| node.kernel.as_ref()).collect();
     let fixtures: BTreeSet<_> = all().flat_map(|node| &node.fixtures).map(|asked| &asked.fixture).collect();
     let build = |asked: &Fixture| build_fixture(settings, &spec.base, asked, recorder);
@@ -121,8 +122,14 @@ pub(super) fn gather(
     missing.extend(host.missing.iter().cloned());
     // An image can take minutes to build, which nobody should wait for only to read what else is wrong.
     let build = hypervisor.is_ok() && missing.is_empty() && fixtures.iter().all(|(_, built)| built.is_ok());
+    let own_kernel = hypervisor.as_ref().is_ok_and(|found| found.capabilities().has(Capability::OwnKernel));
     let elf = hypervisor.as_ref().is_ok_and(|found| found.boots_elf_only());
-    let image = |name: &str| Some((name.to_owned(), image(&cache, name, recorder, build.then_some(elf)).transpose()?));
+    let image = |spec: ImageSpec| {
+        // Nor is one built that this backend cannot run, which the plan says.
+        let build = build && (own_kernel || spec.needs_no_kernel());
+        let facts = image(&cache, &spec, recorder, build.then_some(elf));
+        Some((spec, facts.transpose()?))
+    };
     let facts = Facts {
         backend: match &hypervisor {
             Ok(found) => Ok(BackendFacts {
@@ -208,19 +215,20 @@ pub fn backends() -> Result<Vec<Backend>, Error> {
     Ok(hypervisor::NAMES.iter().map(|&name| backend(name)).collect())
 }
 
-fn image_of<'a>(node: &'a NodeSettings, defaults: &'a NodeSettings) -> &'a str {
-    node.image.as_deref().or(defaults.image.as_deref()).unwrap_or(DEFAULT_IMAGE)
-}
-
 /// The image, built if the cache does not have it and it shall be, with its kernel as it was before it was compressed or
 /// as it is; else there may be none.
-fn image(cache: &Path, name: &str, recorder: &Recorder, build: Option<bool>) -> Result<Option<ImageFacts>, String> {
+fn image(
+    cache: &Path,
+    spec: &ImageSpec,
+    recorder: &Recorder,
+    build: Option<bool>,
+) -> Result<Option<ImageFacts>, String> {
     let find = || -> vmtest_images::Result<_> {
         let cache = vmtest_images::Cache::open(cache)?;
-        let Some(elf) = build else { return vmtest_images::find(&cache, name) };
+        let Some(elf) = build else { return vmtest_images::find(&cache, spec) };
         let show = |what: &str, percent| Event::Image { what: what.to_owned(), percent };
-        let progress = BuildProgress::new(Some(recorder), format!("image {name}"), &show);
-        let mut image = vmtest_images::ensure(&cache, name, &progress)?;
+        let progress = BuildProgress::new(Some(recorder), format!("image {spec}"), &show);
+        let mut image = vmtest_images::ensure(&cache, spec, &progress)?;
         if elf {
             image.kernel = vmtest_images::vmlinux(&cache, &image.kernel)?;
         }
@@ -232,6 +240,8 @@ fn image(cache: &Path, name: &str, recorder: &Recorder, build: Option<bool>) -> 
         initramfs: image.initramfs,
         nested: image.nested,
         release: image.kernel_version,
+        root: image.root.map(|root| RootFacts { path: root.disk, label: root.label }),
+        memory: image.memory,
     };
     Ok(image.map(facts))
 }

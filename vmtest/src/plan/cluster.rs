@@ -8,6 +8,7 @@ use super::{
     Capabilities, DiskPlan, EgressPlan, Facts, InterfacePlan, NetworkPlan, NodePlan, RatePlan, SCRATCH,
     addresses::{Addresses, assign},
     headroom::{disk_rate, headroom},
+    image::{self, image_of},
     kernel,
     network::{MAX_NODES, ip6},
     problems::Problems,
@@ -18,16 +19,17 @@ use crate::{
     spec::{Capability, ClusterSpec, Fake, FixtureSpec, NetworkPlace, NodeSettings, NodeSpec, Resources},
 };
 
-/// The image of a node that names none.
-pub(crate) const DEFAULT_IMAGE: &str = "micro";
 /// Memory of a node that says nothing: the micro image with its root in memory uses 60 MiB of it.
 pub(super) const DEFAULT_MEMORY: u64 = 256 << 20;
 /// Below this the kernel and its initramfs do not fit.
 const MIN_MEMORY: u64 = 96 << 20;
 /// Boot and body of a test that sets no timeout, before scaling: boots take under 15 s, most bodies under a minute.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
-/// The readiness ladder, before scaling: the slowest guest that we know, a systemd Debian, takes 11 s under emulation.
+/// The readiness ladder, before scaling: a kernel with what is in memory takes 3 s under emulation.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same with a root file system: a systemd Debian takes 11 s there alone, and minutes on a host that is many times over
+/// committed.
+const ROOT_BOOT_TIMEOUT: Duration = Duration::from_secs(90);
 /// How much slower a guest is under emulation: kernels boot 3 to 4 times slower than with KVM.
 const EMULATION_SCALE: f64 = 4.0;
 /// Below this ext4 has no room for its journal.
@@ -109,6 +111,7 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
     let timeout_scale = facts.timeout_scale * if backend.capabilities.emulated { EMULATION_SCALE } else { 1.0 };
     let scaled = |limit: Duration| limit.mul_f64(timeout_scale);
     let timeout = scaled(spec.timeout.unwrap_or(DEFAULT_TIMEOUT));
+    let boot_limit = if nodes.iter().any(|node| node.root) { ROOT_BOOT_TIMEOUT } else { BOOT_TIMEOUT };
     Ok(Plan {
         name: spec.name.clone(),
         backend: backend.name,
@@ -120,7 +123,7 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
         claim,
         spare,
         timeout,
-        boot_timeout: timeout.min(scaled(BOOT_TIMEOUT)),
+        boot_timeout: timeout.min(scaled(boot_limit)),
         timeout_scale,
     })
 }
@@ -222,7 +225,10 @@ fn plan_node(
     if cpus == 0 {
         problems.spec(format!("node `{}`: `cpus` must be at least 1", node.name));
     }
-    let memory = own.memory.or(defaults.memory).unwrap_or(DEFAULT_MEMORY);
+    let asked = image_of(own, defaults, &spec.base);
+    let image = facts.images.get(&asked).and_then(|image| image.as_ref().ok());
+    let usual = image.and_then(|image| image.memory).unwrap_or(DEFAULT_MEMORY);
+    let memory = own.memory.or(defaults.memory).unwrap_or(usual);
     if memory < MIN_MEMORY {
         problems.spec(format!(
             "node `{}`: {} MiB of memory, but the image needs at least {} MiB",
@@ -238,20 +244,25 @@ fn plan_node(
         problems.spec(format!("node `{}`: {} fixtures, but a node takes {MAX_FIXTURES}", node.name, fixtures.len()));
     }
     let mut disks = plan_disks(&node.name, &fixtures, facts, problems);
-    let scratch = own.disk.or(defaults.disk);
+    let root = image.and_then(|image| image.root.as_ref());
+    let scratch = own.disk.or(defaults.disk).or(root.map(|_| image::DEFAULT_ROOT_DISK));
+    let scratch_at = if root.is_some() { "/" } else { SCRATCH_AT };
     if let Some(bytes) = scratch {
         if bytes < MIN_DISK {
             let (is, least) = (bytes >> 20, MIN_DISK >> 20);
             problems.spec(format!("node `{}`: a `disk` of {is} MiB, but it takes at least {least} MiB", node.name));
         }
-        for disk in disks.iter().filter(|disk| overlap(&disk.at, SCRATCH_AT)) {
+        for disk in disks.iter().filter(|disk| root.is_none() && overlap(&disk.at, SCRATCH_AT)) {
             problems.spec(format!(
                 "node `{}`: its `disk` is mounted at `{SCRATCH_AT}`: give the fixture at `{}` another `at`",
                 node.name, disk.at
             ));
         }
         let path = format!("{SCRATCH}/disk.ext4");
-        disks.push(DiskPlan { path, label: SCRATCH_LABEL.into(), at: SCRATCH_AT.into(), read_only: false });
+        disks.push(DiskPlan { path, label: SCRATCH_LABEL.into(), at: scratch_at.into(), read_only: false });
+    }
+    if let Some(root) = root {
+        disks.insert(0, image::root_disk(root));
     }
     let fake = own.fake.as_ref().or(defaults.fake.as_ref());
     let nested = own.nested.or(defaults.nested).unwrap_or_default();
@@ -277,6 +288,7 @@ fn plan_node(
         if says(|settings| settings.kernel.is_some()) {
             no_kernel("`kernel` is");
         }
+        image::check(&node.name, &asked, backend, problems);
         if !has(Capability::Faults) && fake.is_some() {
             problems.spec(format!(
                 "node `{}`: faults and replies are for the backend `fake`, but this test runs on `{}`: write \
@@ -285,8 +297,7 @@ fn plan_node(
             ));
         }
     }
-    let image = own.image.as_deref().or(defaults.image.as_deref()).unwrap_or(DEFAULT_IMAGE);
-    let image = facts.images.get(image)?.as_ref().ok()?;
+    let image = image?;
     let (kernel, foreign_kernel) = kernel::of_node(node, defaults, image, facts, problems)?;
     let interfaces = interfaces?;
     let extra = [&defaults.kernel_args, &own.kernel_args];
@@ -312,6 +323,7 @@ fn plan_node(
         initramfs: "initramfs".into(),
         cmdline,
         scratch,
+        root: image.root.is_some(),
         disks,
         fake: fake.cloned(),
     };

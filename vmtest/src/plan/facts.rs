@@ -7,6 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use vmtest_fixtures::Fixture;
+use vmtest_images::ImageSpec;
 
 use crate::spec::{Capability, Resources};
 
@@ -18,8 +19,8 @@ pub struct Facts {
     pub backend: Result<BackendFacts, String>,
     /// Every backend that there is, here or not.
     pub known: Vec<KnownBackend>,
-    /// Every image that the spec names.
-    pub images: BTreeMap<String, Result<ImageFacts, String>>,
+    /// Every image that the spec asks for.
+    pub images: BTreeMap<ImageSpec, Result<ImageFacts, String>>,
     /// Every kernel that the spec names by path.
     pub kernels: BTreeMap<PathBuf, Result<KernelFacts, String>>,
     /// Every fixture that the spec names, with the disk that was made of it.
@@ -118,6 +119,10 @@ pub struct ImageFacts {
     pub nested: PathBuf,
     /// The release of the kernel.
     pub release: String,
+    /// Its root file system; without, that is the initramfs.
+    pub root: Option<RootFacts>,
+    /// How much memory in bytes a machine of it has that says nothing.
+    pub memory: Option<u64>,
 }
 
 /// A kernel that is given by path.
@@ -127,6 +132,15 @@ pub struct KernelFacts {
     pub path: PathBuf,
     /// Its release.
     pub release: String,
+}
+
+/// The read-only disk with the root file system of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootFacts {
+    /// The disk, absolute.
+    pub path: PathBuf,
+    /// Its label.
+    pub label: String,
 }
 
 /// A built fixture disk.

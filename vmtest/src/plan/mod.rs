@@ -9,6 +9,7 @@ mod egress;
 mod facts;
 mod headroom;
 mod hosts;
+mod image;
 mod interface;
 mod kernel;
 mod network;
@@ -18,15 +19,16 @@ mod rate;
 mod requires;
 mod share;
 
-pub(crate) use cluster::{DEFAULT_IMAGE, mount_point, overlap};
 pub use cluster::{Plan, plan, plan_more};
+pub(crate) use cluster::{mount_point, overlap};
 pub use egress::{EgressPlan, WayOut};
 pub use facts::{
     BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, HostFacts, ImageFacts, KernelFacts, KnownBackend,
-    MemoryLimit,
+    MemoryLimit, RootFacts,
 };
 pub use headroom::DiskRatePlan;
 pub(crate) use hosts::hosts;
+pub(crate) use image::image_of;
 pub use interface::InterfacePlan;
 pub(crate) use network::{DEFAULT_MTU, SSH_PORT, gateway, ip6};
 pub use network::{HostEndPlan, NetworkPlan};

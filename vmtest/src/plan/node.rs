@@ -48,6 +48,9 @@ pub struct NodePlan {
     /// Size in bytes of the node's scratch disk, the last of its disks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scratch: Option<u64>,
+    /// Whether its root file system is the first of its disks, with what it writes on its scratch disk; else it is in memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub root: bool,
     /// Disks in the order in which the guest sees them.
     pub disks: Vec<DiskPlan>,
     /// What a fake machine does wrong and answers.
@@ -71,6 +74,18 @@ impl NodePlan {
     ) -> impl Iterator<Item = (&'a NetworkPlan, &'a InterfacePlan)> {
         let network = |name: &str| networks.iter().find(|network| network.name == name);
         self.interfaces.iter().filter_map(move |interface| Some((network(&interface.network)?, interface)))
+    }
+
+    /// Those of its disks that are mounted where they say; the others are what its root file system is made of.
+    pub(crate) fn mounted(&self) -> &[DiskPlan] {
+        let inner = if self.root { 1..self.disks.len().saturating_sub(1) } else { 0..self.disks.len() };
+        self.disks.get(inner).unwrap_or_default()
+    }
+
+    /// The read-only disk of its root file system, and its own.
+    pub(crate) fn root_disks(&self) -> Option<(&DiskPlan, &DiskPlan)> {
+        self.root.then_some(())?;
+        self.disks.first().zip(self.disks.last())
     }
 
     /// The names of its links in the cluster's network namespace.

@@ -1,6 +1,6 @@
 //! One node, as asked.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use vmtest_fixtures::Fixture;
@@ -30,6 +30,12 @@ pub struct NodeSpec {
 pub struct NodeSettings {
     /// Name of the guest image.
     pub image: Option<String>,
+    /// Packages that the image has beside its own; those of the test and of the node count together.
+    #[serde(default)]
+    pub packages: BTreeSet<String>,
+    /// A program that prepares the image; a relative path is resolved against [`crate::spec::ClusterSpec::base`].
+    #[serde(default)]
+    pub prepare: Option<PathBuf>,
     /// Virtual CPUs.
     pub cpus: Option<u32>,
     /// Virtual CPUs that it can be given while it runs.
@@ -126,6 +132,29 @@ impl NodeSpec {
         self
     }
 
+    /// A package of the image's distribution that it has beside its own, with all that it depends on; may be called again.
+    /// The image with these packages is built once and kept, for all tests that ask for the same ones.
+    ///
+    /// ```
+    /// # use vmtest::prelude::*;
+    /// let node = NodeSpec::new("db").image("debian-12").package("postgresql").prepare("tests/data/setup.sh");
+    /// # drop(node);
+    /// ```
+    #[must_use]
+    pub fn package(mut self, name: impl Into<String>) -> Self {
+        self.settings.packages.insert(name.into());
+        self
+    }
+
+    /// A program, by its path, that runs once inside of the image as root, when it is built and its packages are there. What
+    /// it writes is on every machine of the image; it reaches what the host reaches, and no service runs beside it. The first
+    /// line names its interpreter, and a changed program makes another image.
+    #[must_use]
+    pub fn prepare(mut self, program: impl Into<PathBuf>) -> Self {
+        self.settings.prepare = Some(program.into());
+        self
+    }
+
     /// The number of virtual CPUs.
     #[must_use]
     pub fn cpus(mut self, cpus: u32) -> Self {
@@ -140,7 +169,8 @@ impl NodeSpec {
         self
     }
 
-    /// An empty disk of the node's own with this size in bytes, mounted at `/scratch`. It takes room on the host as it is
+    /// A disk of the node's own with this size in bytes: for `micro` an empty one that is mounted at `/scratch`, for an image
+    /// with a root file system that on which it writes everything, 2 GiB where nothing is said. It takes room on the host as it is
     /// filled, keeps what was synced through `kill` and `start`, and goes with the cluster.
     #[must_use]
     pub fn disk(mut self, bytes: u64) -> Self {

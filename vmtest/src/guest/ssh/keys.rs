@@ -49,6 +49,12 @@ impl Keys {
         PrivateKey::from(self.host.clone()).public_key().to_openssh().expect("an ed25519 key has an OpenSSH form")
     }
 
+    /// The host's private key, as OpenSSH keeps it.
+    pub(crate) fn host_private(&self) -> String {
+        let key = PrivateKey::from(self.host.clone());
+        key.to_openssh(LineEnding::LF).expect("an ed25519 key has an OpenSSH form").to_string()
+    }
+
     /// The seed of the host's private key.
     pub(crate) fn host_seed(&self) -> [u8; 32] {
         self.host.private.to_bytes()

@@ -151,6 +151,7 @@ mod tests {
             nested: false,
             snapshots: false,
             scratch: Some(1 << 30),
+            root: false,
             disks: vec![disk("/cache/a.ext4", true), disk("scratch/disk.ext4", false)],
         }
     }

@@ -132,6 +132,7 @@ mod tests {
             disk_rate: DiskRatePlan::default(),
             kernel: "/cache/vmlinux".into(),
             foreign_kernel: false,
+            root: false,
             initramfs: "initramfs".into(),
             cmdline: "console=ttyS0 panic=-1".into(),
             fake: None,

@@ -210,6 +210,7 @@ mod tests {
             cmdline: "console=ttyS0 panic=-1".into(),
             fake: None,
             scratch: None,
+            root: false,
             disks: vec![DiskPlan { path: "/a,b.ext4".into(), label: "l".into(), at: "/srv".into(), read_only: true }],
         }
     }

@@ -14,11 +14,13 @@ pub(in crate::plan) fn facts() -> Facts {
         initramfs: "/cache/initramfs.cpio".into(),
         nested: "/cache/nested.cpio".into(),
         release: "6.1.0".into(),
+        root: None,
+        memory: None,
     };
     Facts {
         backend: Ok(backend("qemu", true, &[Capability::OwnKernel, Capability::Nested], 100 << 20)),
         known: vec![],
-        images: [("micro".to_owned(), Ok(micro))].into(),
+        images: [("micro".into(), Ok(micro))].into(),
         kernels: BTreeMap::new(),
         fixtures: vec![(
             schema().fixture,

@@ -1,0 +1,145 @@
+//! Where a root file system can be made: as root with all ids of a system, in namespaces that end with this process.
+//!
+//! A process of an ordinary user is root of a user namespace that has a range of ids beside its own (`newuidmap`, see
+//! `docs/decisions/0008-rootless.md`). One below it, whose root is the first of that range, has all ids that a system
+//! needs, and may be made without anybody's help.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    os::unix::fs::chown,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use rustix::process::geteuid;
+
+use crate::{Error, Result};
+
+/// As many ids as a system has.
+const IDS: u32 = 1 << 16;
+/// Kills what is started when this process dies, in mounts and process ids of its own, with everything in them.
+const ALONE: &[&str] = &["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"];
+/// In namespaces that this process has made, but not under it.
+const HOLDER: &[&str] = &["setpriv", "--pdeathsig", "KILL", "unshare", "--user", "sh", "-c", "echo; exec cat"];
+
+/// A place with all ids of a system.
+#[derive(Debug)]
+pub(super) struct Inside {
+    /// The first of the ids that are a system's there; without, the ids here are.
+    first: Option<u32>,
+}
+
+impl Inside {
+    /// Looks for one.
+    ///
+    /// # Errors
+    /// [`Error::Ids`] where this process has not enough of them.
+    pub(super) fn find() -> Result<Self> {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let maps = [read("/proc/self/uid_map"), read("/proc/self/gid_map")];
+        let found = geteuid().is_root().then(|| maps.map(|map| range(&map)));
+        match found {
+            Some([Some(uids), Some(gids)]) if uids == gids => Ok(Self { first: Some(uids).filter(|first| *first > 0) }),
+            _ => Err(Error::Ids),
+        }
+    }
+
+    /// Runs this script with these arguments in this directory, with the file as what it reads, and hands over each line
+    /// that it prints.
+    ///
+    /// # Errors
+    /// When it cannot be started, or not be followed.
+    pub(super) fn run(
+        &self,
+        script: &str,
+        args: &[&str],
+        dir: &Path,
+        file: File,
+        mut line: impl FnMut(&str),
+    ) -> Result<ExitStatus> {
+        let holder = self.first.map(|first| Holder::start(first, dir)).transpose()?;
+        let enter = holder.as_ref().map(Holder::enter).unwrap_or_default();
+        let words = enter.iter().map(String::as_str).chain(ALONE.iter().copied());
+        let words: Vec<_> = words.chain(["sh", "-c", script, "sh"]).chain(args.iter().copied()).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).current_dir(dir).env("LC_ALL", "C").env("TMPDIR", "/mnt/tmp");
+        command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = start(&mut command)?;
+        let stdout = child.stdout.take().expect("it was asked for");
+        let failed = |e: std::io::Error| Error::Tool { command: "mmdebstrap".to_owned(), why: e.to_string() };
+        for bytes in BufReader::new(stdout).split(b'\n') {
+            line(&String::from_utf8_lossy(&bytes.map_err(failed)?));
+        }
+        child.wait().map_err(failed)
+    }
+}
+
+/// A process that keeps a user namespace until it is dropped.
+struct Holder(Child);
+
+impl Holder {
+    /// Whose root is this id here, and owns the directory.
+    fn start(first: u32, dir: &Path) -> Result<Self> {
+        chown(dir, Some(first), Some(first)).map_err(Error::file("change the owner of", dir))?;
+        let mut command = Command::new(HOLDER[0]);
+        command.args(&HOLDER[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = Self(start(&mut command)?);
+        // It says so when it is in its namespace.
+        let said = holder.0.stdout.as_mut().map(|out| out.read_exact(&mut [0]));
+        let failed = |why: String| Error::Tool { command: HOLDER.join(" "), why };
+        match said {
+            Some(Ok(())) => {}
+            other => return Err(failed(format!("it has made no user namespace: {other:?}"))),
+        }
+        for map in ["uid_map", "gid_map"] {
+            let path = format!("/proc/{}/{map}", holder.0.id());
+            fs::write(&path, format!("0 {first} {IDS}")).map_err(Error::file("write", path))?;
+        }
+        Ok(holder)
+    }
+
+    /// The words of a command that runs what follows as its root.
+    fn enter(&self) -> Vec<String> {
+        let namespace = format!("--user=/proc/{}/ns/user", self.0.id());
+        ["nsenter", &namespace, "--setuid", "0", "--setgid", "0", "--"].map(str::to_owned).into()
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // It ends by itself at the latest with this process.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+fn start(command: &mut Command) -> Result<Child> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.spawn().map_err(|source| Error::NoTool { program, source })
+}
+
+/// The first of enough ids, from a map as the kernel shows it.
+fn range(map: &str) -> Option<u32> {
+    let parse = |line: &str| {
+        let numbers: Vec<u32> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        match numbers.as_slice() {
+            [first, _, count] if *count >= IDS => Some(*first),
+            _ => None,
+        }
+    };
+    map.lines().find_map(parse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ids_of_a_system_are_found() {
+        assert_eq!(range("         0          0 4294967295\n"), Some(0), "a host");
+        assert_eq!(range("0 100000 65536\n"), Some(0), "a container");
+        assert_eq!(range("0 1000 1\n1879048192 100000 65536\n"), Some(1_879_048_192), "a user with a range");
+        assert_eq!(range("0 1000 1\n"), None, "a user alone");
+    }
+}

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Run when all packages of the root file system in $1 are there: makes of it what every machine of the image begins with.
+set -eu
+root=$1
+
+echo "I: adding the kernel"
+mkdir /mnt/kernel
+cd /mnt/kernel
+package=$(apt-cache depends --important "$KERNEL_PACKAGE" | sed -n 's/^ *Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
+apt-get download -q -o APT::Sandbox::User=root "$package"
+dpkg-deb -x ./*.deb .
+if [ -d lib/modules ]; then modules=lib/modules; else modules=usr/lib/modules; fi
+mkdir -p "$root/usr/lib/modules" "$root/boot"
+cp -a "$modules"/. "$root/usr/lib/modules/"
+cp boot/vmlinuz-* boot/config-* "$root/boot/"
+for release in "$modules"/*; do
+    chroot "$root" depmod "${release##*/}"
+done
+cd /
+rm -r /mnt/kernel
+
+# Beside a test nobody looks for updates or checks disks.
+for timer in apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim logrotate man-db; do
+    chroot "$root" systemctl -q mask "$timer.timer"
+done
+# Its initramfs gives each machine its own key, which is the only one, and lets the test in by another.
+rm -f "$root"/etc/ssh/ssh_host_*
+cat >"$root/etc/ssh/sshd_config.d/00-vmtest.conf" <<'END'
+HostKey /etc/ssh/ssh_host_ed25519_key
+PermitRootLogin prohibit-password
+UseDNS no
+MaxStartups 100
+MaxSessions 100
+END
+
+if [ -e /mnt/prepare ]; then
+    echo "I: preparing"
+    cp /mnt/prepare "$root/root/.vmtest-prepare"
+    # What apt is told here is said of paths outside.
+    env -u APT_CONFIG -u TMPDIR HOME=/root DEBIAN_FRONTEND=noninteractive chroot "$root" /root/.vmtest-prepare
+    rm "$root/root/.vmtest-prepare"
+fi
+
+# Each machine makes its own at its first boot.
+: >"$root/etc/machine-id"
+rm -f "$root/etc/hostname" "$root/etc/resolv.conf"

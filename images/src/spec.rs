@@ -1,0 +1,147 @@
+//! What is asked of an image.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, debian, image::MICRO, micro};
+
+/// An image as it is asked for: by its name, and with what shall be in it beside its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ImageSpec {
+    /// One of [`known`](crate::known).
+    pub name: String,
+    /// Packages of its distribution that it has beside its own, with all that they depend on.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub packages: BTreeSet<String>,
+    /// A program that runs once inside of it, as root, when all packages are there. Its content tells images apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepare: Option<PathBuf>,
+}
+
+impl From<&str> for ImageSpec {
+    fn from(name: &str) -> Self {
+        Self { name: name.to_owned(), packages: BTreeSet::new(), prepare: None }
+    }
+}
+
+/// `debian-12 with etcd-server and setup.sh`
+impl fmt::Display for ImageSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        let script = self.prepare.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        let more: Vec<_> = self.packages.iter().cloned().chain(script).collect();
+        if more.is_empty() { Ok(()) } else { write!(f, " with {}", more.join(", ")) }
+    }
+}
+
+/// The recipe that an image is made by, with all that is known before it is made.
+pub(crate) enum Recipe {
+    Micro,
+    Debian(debian::Request),
+}
+
+impl ImageSpec {
+    /// Whether a machine can run it that has no kernel of its own.
+    pub fn needs_no_kernel(&self) -> bool {
+        self.name == MICRO
+    }
+
+    /// # Errors
+    /// [`Error::Unknown`], or why the image cannot be as it was asked for.
+    pub(crate) fn recipe(&self) -> Result<Recipe> {
+        if self.name == MICRO {
+            let more = !self.packages.is_empty() || self.prepare.is_some();
+            let why = "it has no package manager and nothing that lasts: take `debian-12`";
+            return if more { Err(Error::refused(self, why)) } else { Ok(Recipe::Micro) };
+        }
+        let Some(release) = debian::release(&self.name) else {
+            return Err(Error::Unknown { name: self.name.clone(), known: crate::known().join(", ") });
+        };
+        if let Some(package) = self.packages.iter().find(|package| !is_package(package)) {
+            return Err(Error::refused(self, &format!("`{package}` is no name of a package")));
+        }
+        let read = |path: &PathBuf| fs::read(path).map_err(Error::file("read", path));
+        let script = self.prepare.as_ref().map(read).transpose()?;
+        if script.as_ref().is_some_and(|script| !script.starts_with(b"#!")) {
+            let why = "the first line of what prepares it must name its interpreter, as `#!/bin/sh` does";
+            return Err(Error::refused(self, why));
+        }
+        Ok(Recipe::Debian(debian::Request { release, packages: self.packages.clone(), script }))
+    }
+}
+
+impl Recipe {
+    /// Identifies all of it, in the names of files.
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Self::Micro => micro::recipe(),
+            Self::Debian(request) => request.key(),
+        }
+    }
+}
+
+/// As Debian's policy has it.
+fn is_package(name: &str) -> bool {
+    let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+    name.len() > 1 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn debian(packages: &[&str], script: Option<&[u8]>) -> Result<String> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let prepare = script.map(|content| {
+            fs::write(dir.path().join("setup.sh"), content).expect("it can be written");
+            dir.path().join("setup.sh")
+        });
+        let packages = packages.iter().map(|&name| name.to_owned()).collect();
+        ImageSpec { name: "debian-12".into(), packages, prepare }.recipe().map(|recipe| recipe.key())
+    }
+
+    #[test]
+    fn the_key_follows_everything_that_is_asked_for() {
+        let key = |packages, script| debian(packages, script).expect("it can be made");
+        let keys = [
+            key(&[], None),
+            key(&["etcd-server"], None),
+            key(&["postgresql"], None),
+            key(&["etcd-server", "postgresql"], None),
+            key(&[], Some(b"#!/bin/sh\n")),
+            key(&[], Some(b"#!/bin/sh\ntrue\n")),
+            ImageSpec::from("debian-13").recipe().expect("it is known").key(),
+        ];
+        let different: BTreeSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), keys.len(), "{keys:?}");
+        assert_eq!(key(&["postgresql", "etcd-server"], None), keys[3], "the order says nothing");
+    }
+
+    #[test]
+    fn what_cannot_be_made_says_why() {
+        let said = |result: Result<String>| result.expect_err("it cannot be made").to_string();
+        for name in ["--hook", "a,b", "a b", "A", "x", ""] {
+            assert!(said(debian(&[name], None)).ends_with(&format!("`{name}` is no name of a package")));
+        }
+        assert!(said(debian(&[], Some(b"true"))).contains("must name its interpreter"));
+        let micro = ImageSpec { packages: ["curl".to_owned()].into(), ..ImageSpec::from("micro") };
+        let error = micro.recipe().map(|recipe| recipe.key());
+        assert!(said(error).starts_with("`micro with curl` cannot be made: it has no package manager"));
+    }
+
+    #[test]
+    fn people_read_what_is_in_it() {
+        let spec = ImageSpec {
+            name: "debian-12".into(),
+            packages: ["b".to_owned(), "a".to_owned()].into(),
+            prepare: Some("/src/setup.sh".into()),
+        };
+        assert_eq!(spec.to_string(), "debian-12 with a, b, setup.sh");
+        assert_eq!(ImageSpec::from("micro").to_string(), "micro");
+    }
+}
