@@ -250,8 +250,8 @@ fn doctor_says_how_this_host_is() {
     let report: Value = serde_json::from_str(&said(runs.path(), &["doctor", "--json"])).expect("it is JSON");
     assert_eq!((&report["version"], &report["ready"]), (&json!(1), &json!(true)));
     let names: Vec<_> = report["backends"].as_array().expect("a list").iter().map(|row| &row["name"]).collect();
-    assert_eq!(names, ["cloud-hypervisor", "qemu", "fake"]);
-    let fake = &report["backends"][2]["can"];
+    assert_eq!(names, ["cloud-hypervisor", "qemu", "firecracker", "fake"]);
+    let fake = &report["backends"][3]["can"];
     assert!(fake.as_array().is_some_and(|can| can.contains(&json!("faults"))), "{report}");
     // On a PATH without them programs are missing, which is said with the line that installs them.
     let output = command(runs.path(), &["doctor"]).env("PATH", "/nonexistent").output().expect("it runs");
