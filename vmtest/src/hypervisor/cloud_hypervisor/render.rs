@@ -20,6 +20,9 @@ const API_FD: i32 = 3;
 const VSOCK: &str = "./vsock.sock";
 /// The lowest context id that a guest may have.
 const FIRST_CID: u64 = 3;
+/// What Linux asks of a disk at once, at most. A request that is larger than its bucket is let through, and what it took too
+/// much is not owed: with buckets of a tenth of a mebibyte and a guest that reads ahead by an eighth, v53 let twice the rate pass.
+const LARGEST_REQUEST: u64 = 1280 << 10;
 
 /// What starting this node with cloud-hypervisor takes, from where it was saved if it shall go on there.
 pub(super) fn render(node: &NodePlan, from: Option<&Saved>, facts: &ChvFacts) -> LaunchPlan {
@@ -100,8 +103,11 @@ fn config(node: &NodePlan, facts: &ChvFacts) -> VmConfig {
 
 /// A disk that is no faster than this.
 pub(super) fn disk(disk: &DiskPlan, rate: DiskRatePlan) -> Disk {
-    // A tenth of a second's worth, as QEMU has it.
-    let bucket = |a_second: u64| TokenBucket { size: a_second.div_ceil(10), refill_time: 100 };
+    // A tenth of a second's worth, as QEMU has it, but no less than the largest request.
+    let bucket = |a_second: u64, largest: u64| {
+        let size = a_second.div_ceil(10).max(largest);
+        TokenBucket { size, refill_time: (1000 * size).div_ceil(a_second) }
+    };
     Disk {
         id: None,
         path: disk.path.clone(),
@@ -109,8 +115,8 @@ pub(super) fn disk(disk: &DiskPlan, rate: DiskRatePlan) -> Disk {
         image_type: ImageType::Raw,
         sparse: !disk.read_only,
         rate_limiter_config: (!rate.is_none()).then(|| RateLimiter {
-            bandwidth: rate.bytes.map(bucket),
-            ops: rate.operations.map(u64::from).map(bucket),
+            bandwidth: rate.bytes.map(|bytes| bucket(bytes, LARGEST_REQUEST)),
+            ops: rate.operations.map(|operations| bucket(operations.into(), 1)),
         }),
     }
 }
@@ -271,7 +277,7 @@ mod tests {
             {"boot_vcpus":2,"max_vcpus":4}
             {"size":1073741824}
             {"size":805306368}
-            {"bandwidth":{"refill_time":100,"size":1048576},"ops":{"refill_time":100,"size":51}}
+            {"bandwidth":{"refill_time":125,"size":1310720},"ops":{"refill_time":101,"size":51}}
         "#]]
         .assert_eq(&(parts.join("\n") + "\n" + &disk + "\n"));
     }
