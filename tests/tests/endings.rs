@@ -59,7 +59,7 @@ mod victims {
     #[ignore = "run by a_guest_that_panics_at_boot_fails_the_test"]
     async fn guest_panics_at_boot(_node: Node) {}
 
-    #[vm_test(timeout = "2s", kernel_args = "rdinit=/bin/sh")]
+    #[vm_test(timeout = "5s", kernel_args = "rdinit=/bin/sh")]
     #[ignore = "run by a_machine_that_never_answers_names_its_rung"]
     async fn never_answers(_mute: Node) {}
 
