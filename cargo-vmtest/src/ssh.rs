@@ -101,15 +101,15 @@ pub(crate) fn connect(dir: Option<&Path>, node: &str, port: u16) -> Result<ExitC
         }
     };
     client.ask(&Request::Connect { node, port }).map_err(|e| e.to_string())?;
-    let (mut far, first) = client.into_stream();
+    let (far, first) = client.into_stream();
     let mut to_far = far.try_clone().map_err(|e| e.to_string())?;
     thread::spawn(move || {
         // Either side may end it in any way.
         drop(copy(&mut std::io::stdin(), &mut to_far));
         drop(to_far.shutdown(Shutdown::Write));
     });
-    let mut out = std::io::stdout();
-    let copied = out.write_all(&first).and_then(|()| copy(&mut far, &mut out));
+    // What came with the answer is a part of what comes.
+    let copied = copy(&mut first.as_slice().chain(far), &mut std::io::stdout());
     // The other direction may wait for input that nobody reads any more.
     exit(i32::from(copied.is_err()));
 }
@@ -132,6 +132,33 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_piece_arrives_before_the_next_one_is_waited_for() {
+        use std::{cell::RefCell, rc::Rc};
+
+        /// What has arrived, behind what keeps back the beginning of a line.
+        struct Arrived(Rc<RefCell<Vec<u8>>>);
+        impl Write for Arrived {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.borrow_mut().write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        /// A server that says nothing more before its first words have arrived.
+        struct Waits(Rc<RefCell<Vec<u8>>>);
+        impl Read for Waits {
+            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+                assert_eq!(*self.0.borrow(), b"SSH-2.0\nkeys");
+                Ok(0)
+            }
+        }
+        let arrived = Rc::new(RefCell::new(Vec::new()));
+        let mut out = std::io::LineWriter::new(Arrived(arrived.clone()));
+        copy(&mut b"SSH-2.0\nkeys".chain(Waits(arrived)), &mut out).unwrap();
+    }
 
     #[test]
     fn paths_reach_openssh_as_they_are() {
