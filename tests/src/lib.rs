@@ -3,6 +3,7 @@
 mod cache;
 mod claims;
 mod host;
+mod matrix;
 mod nextest;
 mod standin;
 mod victim;
@@ -10,6 +11,7 @@ mod victim;
 pub use cache::private_cache;
 pub use claims::{Claims, Seen};
 pub use host::{Host, Vmm, on_path, run_dir, vmm_of};
+pub use matrix::{Matrix, Outcome, kernel, today};
 pub use nextest::Nextest;
 pub use standin::StandIn;
 pub use victim::{Ended, Running, Victim, WITHOUT_KVM, WITHOUT_RIGHTS};

@@ -1,8 +1,8 @@
 //! `cargo vmtest lab`: runs a program on a machine that can run machines itself, wherever this host can run one.
 
-mod conformance;
 mod package;
 mod root;
+mod suite;
 
 use std::{
     env, fs,
@@ -19,6 +19,8 @@ use vmtest::{
 };
 use vmtest_images::Image;
 
+use suite::Suite;
+
 const INSIDE: &str = include_str!("inside.sh");
 const NODE: &str = "lab";
 /// How much slower machines are in the lab than KVM is: two to three times slower than under emulation alone.
@@ -31,10 +33,17 @@ const PASSED_ON: &[&str] = &["VMTEST_", "RUST_", "CARGO_", "NEXTEST", "TERM"];
 /// What the lab is, and what runs in it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Run the conformance suite of this repository on every backend that works in the lab, instead of a program.
-    #[arg(long, conflicts_with = "command")]
+    /// Run the conformance suite of this repository on every backend, instead of a program: prints a matrix, and fails where a
+    /// case failed, or a VMM of this host does not run in the lab.
+    #[arg(long)]
     conformance: bool,
-    /// Run it as a user who is not root.
+    /// Write the matrix to this file too, as a page of Markdown.
+    #[arg(long, value_name = "FILE", requires = "conformance")]
+    matrix: Option<PathBuf>,
+    /// Run the suite of this repository for users who are not root, as one.
+    #[arg(long, conflicts_with = "conformance")]
+    rootless: bool,
+    /// Run the program as a user who is not root.
     #[arg(long)]
     user: bool,
     /// Memory of the lab in GiB.
@@ -48,12 +57,12 @@ pub(crate) struct Options {
         value_parser = clap::value_parser!(u32).range(1..))]
     disk: u32,
     /// End it after so many minutes.
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 60, default_value_if("conformance", "true", "240"), value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
     /// A directory to which the files are brought that the program puts into $LAB_OUT.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// A test binary or another program of this host, with its arguments.
+    /// A test binary or another program of this host, with its arguments; those alone for a suite of this repository.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }
@@ -73,9 +82,14 @@ struct Shipped {
 
 /// Runs the program in a lab, with what it prints going where ours goes.
 pub(crate) fn run(options: Options) -> Result<ExitCode, String> {
-    let (program, args, package) = if options.conformance {
-        let suite = conformance::build()?;
-        (suite.binary, suite.args, Some(suite.package))
+    let suite = match (options.conformance, options.rootless) {
+        (true, _) => Some(Suite::Conformance),
+        (_, true) => Some(Suite::Rootless),
+        _ => None,
+    };
+    let (program, args, package) = if let Some(suite) = suite {
+        let built = suite.build()?;
+        (built.binary, [built.args, options.command].concat(), Some(built.package))
     } else {
         let (program, args) =
             options.command.split_first().ok_or("say what to run: `cargo vmtest lab -- <program>`")?;
@@ -83,7 +97,8 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, String> {
         (program, args.to_vec(), package_dir())
     };
     let shipped = ship(&program, package)?;
-    let user = if options.user { root::USER } else { "root" };
+    let user = if options.user || options.rootless { root::USER } else { "root" };
+    let requires = suite.and_then(|suite| suite.requires(|vmm| vmm_of(vmm).is_some()));
     let mut node = NodeSpec::new(NODE)
         .nested(true)
         .memory(u64::from(options.memory) << 30)
@@ -94,7 +109,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, String> {
     if let Some(package) = &shipped.package {
         node = node.fixture(Fixture::from_dir(package.copy.path()).label("lab-package"), "/lab/package");
     }
-    let out = options.out.clone();
+    let (out, matrix) = (options.out.clone(), options.matrix.clone());
     let ended = std::sync::Arc::new(std::sync::Mutex::new(None));
     let tell = ended.clone();
     // VMTEST_BACKEND is for what runs in it.
@@ -103,10 +118,13 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, String> {
     eprintln!("lab: booting a machine that runs machines");
     let result = cluster.run(async move |cluster| {
         let node = cluster.node(NODE)?;
-        let mut process = start(&node, &shipped, user, &args).await?;
+        let mut process = start(&node, &shipped, user, &args, requires).await?;
         let exit = forward(&mut process).await?;
         if let Some(out) = out {
             node.download("/mnt/lab/lab/out", out).await?;
+        }
+        if let Some(matrix) = matrix {
+            node.download("/mnt/lab/lab/out/conformance.md", matrix).await?;
         }
         *tell.lock().expect("nobody panics with it") = Some(exit);
         Ok::<_, Failure>(())
@@ -135,14 +153,11 @@ fn ship(program: &Path, package: Option<PathBuf>) -> Result<Shipped, String> {
     let image = vmtest_images::ensure(&images, &"micro".into(), &()).map_err(|e| e.to_string())?;
     let Image { kernel, initramfs, nested, .. } = image;
     let record = vmtest_images::record(&images, &"micro".into()).map_err(|e| e.to_string())?;
-    let vmms = env::vars_os().filter(|(name, _)| {
-        ["VMTEST_QEMU", "VMTEST_CLOUD_HYPERVISOR", "VMTEST_FIRECRACKER"].iter().any(|known| name == known)
-    });
-    let vmms: Vec<_> = vmms.map(|(_, path)| PathBuf::from(path)).filter(|path| path.is_file()).collect();
+    let vmms: Vec<_> = ["qemu", "cloud-hypervisor", "firecracker"].iter().filter_map(|vmm| set_path(vmm)).collect();
     // Made here, where it takes a moment.
-    let firecracker = env::var_os("VMTEST_FIRECRACKER").is_some() || find("firecracker", &[]).is_some();
+    let firecracker = vmm_of("firecracker");
     let vmlinux =
-        firecracker.then(|| vmtest_images::vmlinux(&images, &kernel).map_err(|e| e.to_string())).transpose()?;
+        firecracker.map(|_| vmtest_images::vmlinux(&images, &kernel).map_err(|e| e.to_string())).transpose()?;
     let files: Vec<_> = [kernel, initramfs, nested, record].into_iter().chain(vmlinux).collect();
     let root = root::stage(&cache.join("lab"), &vmms, program, &files)?;
     let failed = |e: io::Error| format!("cannot copy {}: {e}", program.display());
@@ -153,7 +168,24 @@ fn ship(program: &Path, package: Option<PathBuf>) -> Result<Shipped, String> {
     Ok(Shipped { root, program: dir, name, package, cache })
 }
 
-async fn start(node: &Node, shipped: &Shipped, user: &str, args: &[String]) -> Result<Process, Failure> {
+/// Where the settings say that this VMM is, if they do and it is.
+fn set_path(vmm: &str) -> Option<PathBuf> {
+    let setting = format!("VMTEST_{}", vmm.to_uppercase().replace('-', "_"));
+    env::var_os(setting).map(PathBuf::from).filter(|path| path.is_file())
+}
+
+/// The VMM of this name, if this host has it: then it is shipped.
+fn vmm_of(name: &str) -> Option<PathBuf> {
+    set_path(name).or_else(|| find(name, root::SYSTEM_PATH))
+}
+
+async fn start(
+    node: &Node,
+    shipped: &Shipped,
+    user: &str,
+    args: &[String],
+    requires: Option<String>,
+) -> Result<Process, Failure> {
     node.write("/root/inside.sh", INSIDE).await?;
     let package = shipped.package.as_ref().map_or(Path::new("/"), |package| &package.dir).display().to_string();
     let program = format!("/lab/program/{}", shipped.name);
@@ -169,6 +201,9 @@ async fn start(node: &Node, shipped: &Shipped, user: &str, args: &[String]) -> R
     }
     if env::var_os("VMTEST_TIMEOUT_SCALE").is_none() {
         command = command.env("VMTEST_TIMEOUT_SCALE", TIMEOUT_SCALE);
+    }
+    if let Some(requires) = requires.filter(|_| env::var_os("VMTEST_REQUIRE").is_none()) {
+        command = command.env("VMTEST_REQUIRE", requires);
     }
     let command = command
         .env("PATH", "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin")

@@ -118,7 +118,7 @@ const DATA: &[&str] = &[
     "/etc/os-release",
 ];
 /// Where administrators' programs are, which are not on the PATH of ordinary users.
-const SYSTEM_PATH: &[&str] = &["/usr/local/bin", "/usr/sbin", "/sbin"];
+pub(super) const SYSTEM_PATH: &[&str] = &["/usr/local/bin", "/usr/sbin", "/sbin"];
 const LIBRARY_DIRS: &[&str] = &[
     "/lib/x86_64-linux-gnu",
     "/usr/lib/x86_64-linux-gnu",

@@ -1,12 +1,13 @@
 //! What every backend keeps to: one body of cases, run against each, left out only where a backend has declared that its
-//! machines cannot do it. Prints a matrix in the end.
+//! machines cannot do it. Prints a matrix in the end, and in the lab leaves it as a page of the docs.
 
 mod cases;
 mod devices;
 mod faults;
 
 use std::{
-    collections::BTreeMap,
+    env, fs,
+    path::Path,
     process::ExitCode,
     sync::{Arc, Mutex},
 };
@@ -17,6 +18,12 @@ use vmtest::{
     plan::Capabilities,
     prelude::*,
 };
+use vmtest_tests::{Matrix, Outcome, kernel, today};
+
+/// Where a program in the lab puts what shall be brought back.
+const LAB_OUT: &str = "LAB_OUT";
+/// The page of the docs there.
+const PAGE: &str = "conformance.md";
 
 /// One thing that every backend keeps to.
 #[derive(Clone, Copy)]
@@ -29,14 +36,6 @@ pub(crate) struct Case {
     pub(crate) run: fn(&str) -> Result,
 }
 
-/// How each case has ended on each backend.
-type Results = Arc<Mutex<BTreeMap<(&'static str, &'static str), &'static str>>>;
-
-const PASSED: &str = "ok";
-const FAILED: &str = "FAILED";
-const INCAPABLE: &str = "-";
-const ABSENT: &str = "not here";
-
 fn main() -> ExitCode {
     // Where that is refused, the matrix says why.
     drop(vmtest::enter_rootless());
@@ -48,64 +47,54 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let results = Results::default();
     let cases: Vec<Case> = cases::CASES.iter().chain(devices::CASES).chain(faults::CASES).copied().collect();
-    let trials = backends.iter().flat_map(|backend| cases.iter().map(|case| trial(backend, *case, results.clone())));
+    let mut matrix = Matrix::new(cases.iter().map(|case| case.name));
+    for backend in &backends {
+        let what = match &backend.found {
+            Ok((what, _)) => what.clone(),
+            Err(why) => format!("not here: {why}"),
+        };
+        matrix.add(backend.name, what);
+    }
+    let matrix = Arc::new(Mutex::new(matrix));
+    let trials = backends.iter().flat_map(|backend| cases.iter().map(|case| trial(backend, *case, matrix.clone())));
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    if !arguments.list {
-        print_matrix(&backends, &cases, &results);
+    let matrix = lock(&matrix);
+    if arguments.list || !matrix.was_run() {
+        return conclusion.exit_code();
+    }
+    print!("{}", matrix.text());
+    if let Some(dir) = env::var_os(LAB_OUT)
+        && let Err(e) = fs::write(Path::new(&dir).join(PAGE), matrix.page(&kernel(), &today()))
+    {
+        eprintln!("cannot write the matrix: {e}");
+        return ExitCode::FAILURE;
     }
     conclusion.exit_code()
 }
 
-fn trial(backend: &Backend, case: Case, results: Results) -> Trial {
+fn trial(backend: &Backend, case: Case, matrix: Arc<Mutex<Matrix>>) -> Trial {
     let name = backend.name;
     let kept_from = match &backend.found {
-        Err(_) if !backend.required => Some(ABSENT),
+        Err(_) if !backend.required => Some(Outcome::NotRun),
         Err(_) => None,
-        Ok((_, capabilities)) if !(case.needs)(capabilities) => Some(INCAPABLE),
+        Ok((_, capabilities)) if !(case.needs)(capabilities) => Some(Outcome::Undeclared),
         Ok(_) => None,
     };
     if let Some(why) = kept_from {
-        lock(&results).insert((case.name, name), why);
+        lock(&matrix).note(case.name, name, why);
     }
-    let absent = backend.found.as_ref().err().map(|why| format!("VMTEST_REQUIRE names {name}: {why}"));
+    let absent = backend.found.as_ref().err().map(|why| format!("VMTEST_REQUIRE wants {name}: {why}"));
     let run = move || {
-        lock(&results).insert((case.name, name), FAILED);
+        lock(&matrix).note(case.name, name, Outcome::Failed);
         if let Some(why) = absent {
             return Err(why.into());
         }
         (case.run)(name).map_err(|failure| format!("{failure:?}"))?;
-        lock(&results).insert((case.name, name), PASSED);
+        lock(&matrix).note(case.name, name, Outcome::Passed);
         Ok(())
     };
     Trial::test(format!("{name}::{}", case.name), run).with_ignored_flag(kept_from.is_some())
-}
-
-fn print_matrix(backends: &[Backend], cases: &[Case], results: &Results) {
-    let results = lock(results);
-    if results.values().all(|result| [INCAPABLE, ABSENT].contains(result)) {
-        return;
-    }
-    let width = cases.iter().map(|case| case.name.len()).max().unwrap_or_default();
-    for backend in backends {
-        match &backend.found {
-            Ok((what, _)) => println!("{}: {what}", backend.name),
-            Err(why) => println!("{}: not here: {why}", backend.name),
-        }
-    }
-    let row = |first: &str, cells: &mut dyn Iterator<Item = &str>| {
-        let cells = backends.iter().zip(cells).map(|(backend, cell)| {
-            let width = backend.name.len().max(ABSENT.len());
-            format!("  {cell:<width$}")
-        });
-        println!("{first:width$}{}", cells.collect::<String>());
-    };
-    row("", &mut backends.iter().map(|backend| backend.name));
-    for case in cases {
-        let cell = |backend: &Backend| results.get(&(case.name, backend.name)).copied().unwrap_or("not run");
-        row(case.name, &mut backends.iter().map(cell));
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

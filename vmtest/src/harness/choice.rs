@@ -64,15 +64,20 @@ impl Chosen {
 pub(super) fn choose(spec: &ClusterSpec, settings: &Settings) -> Chosen {
     match asked_backends(&spec.backends, &settings.backends) {
         Ok(asked) => {
-            let needs_kvm = settings.require_kvm && asked.iter().any(|name| name != hypervisor::FAKE);
-            if let Some(why) = needs_kvm.then(|| settings.search.why_no_kvm()).flatten() {
-                let message = format!("VMTEST_REQUIRE names `kvm`, which runs no guests here: {why}");
-                return Chosen::none(Error::new(Kind::Missing, message), asked);
+            if let Some(error) = asked.iter().find_map(|name| lacks_required_kvm(name, settings)) {
+                return Chosen::none(error, asked);
             }
             choose_of(asked, &spec.requires, &settings.require, |name| hypervisor::find(name, &settings.search))
         }
         Err(e) => Chosen { required: false, ..Chosen::none(e, vec![]) },
     }
+}
+
+/// That this backend shall run guests by KVM, as all but the fake shall where the settings say so, and KVM runs none here.
+pub(super) fn lacks_required_kvm(name: &str, settings: &Settings) -> Option<Error> {
+    let needs_kvm = settings.require_kvm && name != hypervisor::FAKE;
+    let why = needs_kvm.then(|| settings.search.why_no_kvm()).flatten()?;
+    Some(Error::new(Kind::Missing, format!("VMTEST_REQUIRE names `kvm`, which runs no guests here: {why}")))
 }
 
 /// The first of these that runs here and can do what is required; where none can, the first that runs, for the plan to say

@@ -12,7 +12,7 @@ use vmtest_fixtures::{Cache, Disk, Fixture};
 use vmtest_images::{ImageSpec, Progress};
 
 use super::{
-    choice::{Chosen, choose, describe},
+    choice::{Chosen, choose, describe, lacks_required_kvm},
     progress::BuildProgress,
     settings::Settings,
 };
@@ -192,7 +192,7 @@ pub struct Backend {
     pub name: &'static str,
     /// Name, version and accelerator, for people, and what its machines can do; or what keeps it from running here.
     pub found: Result<(String, Capabilities), Error>,
-    /// Whether `VMTEST_REQUIRE` names it: that it cannot run here is then a failure.
+    /// Whether `VMTEST_REQUIRE` names it, or KVM where that is what it lacks: that it cannot run here is then a failure.
     pub required: bool,
 }
 
@@ -210,8 +210,13 @@ pub fn backends() -> Result<Vec<Backend>, Error> {
         let found = hypervisor::find(name, &settings.search)?;
         Ok((found.describe(), found.capabilities()))
     };
-    let required = |name: &str| settings.require.iter().any(|required| required == name);
-    let backend = |name| Backend { name, found: find(name), required: required(name) };
+    let backend = |name| {
+        let named = settings.require.iter().any(|required| required == name);
+        match lacks_required_kvm(name, &settings) {
+            Some(error) => Backend { name, found: Err(error), required: true },
+            None => Backend { name, found: find(name), required: named },
+        }
+    };
     Ok(hypervisor::NAMES.iter().map(|&name| backend(name)).collect())
 }
 
