@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Raised with every change to what is built, beside that of the scripts.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Run inside: makes the root file system and its disk.
 const BUILD: &str = include_str!("guest/debian-build.sh");
 /// Run by `mmdebstrap` when all packages are there.

@@ -21,7 +21,8 @@ const MODULES: &[&str] =
     &["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ext4", "overlay", "af_packet"];
 /// Modules that are loaded only where a machine has the device: what the kernel calls it, as a pattern of the shell, and its
 /// driver.
-const DRIVERS: &[(&str, &str)] = &[("virtio:d00000005v*", "virtio_balloon")];
+const DRIVERS: &[(&str, &str)] =
+    &[("virtio:d00000005v*", "virtio_balloon"), ("pci:v00001B36d00000011sv*", "pvpanic_pci")];
 /// What a machine needs beside these that runs machines itself: KVM, and what their networks are made of.
 const HOST_MODULES: &[&str] = &[
     "kvm_intel",

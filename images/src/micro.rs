@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Raised with every change to what is built, beside that of the guest's scripts.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 /// Meta packages of kernels for virtual machines, with the beginning of the name of the package that each stands for:
 /// Debian's, then Ubuntu's, whose modules are a package of their own.
 const KERNELS: &[(&str, &str, Option<&str>)] = &[

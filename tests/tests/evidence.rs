@@ -108,6 +108,13 @@ mod victims {
         Ok(())
     }
 
+    #[vm_test(requires(screenshot))]
+    #[ignore = "run by a_failure_leaves_what_a_screen_showed"]
+    async fn fails_with_a_screen(node: Node) -> Result {
+        node.sh("false").await?;
+        Ok(())
+    }
+
     #[vm_test(backend = "fake")]
     #[ignore = "run by many"]
     async fn passes(_node: Node) {}
@@ -368,4 +375,17 @@ fn a_disk_without_space_hides_nothing(#[case] mount: &str) {
     let ended = victim.env("VMTEST_ARTIFACTS", artifacts.path()).run();
     let said = ["`echo why >&2; exit 7` ended with exit code 7", "failed: `echo why >&2; exit 7` on `web`"];
     ended.assert_failed_with(&said).assert_nothing_left();
+}
+
+mod qemu {
+    use super::*;
+
+    #[test]
+    fn a_failure_leaves_what_a_screen_showed() {
+        let left = Left::new();
+        let victim = left.victim("fails_with_a_screen").env("VMTEST_BACKEND", "qemu");
+        victim.run().assert_failed_with(&["`false` ended with exit code 1"]).assert_nothing_left();
+        let screen = left.attempt().join("nodes/node/screen.png");
+        assert!(fs::read(screen).expect("it is there").starts_with(b"\x89PNG\r\n"));
+    }
 }

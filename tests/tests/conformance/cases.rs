@@ -84,6 +84,12 @@ async fn boots(cluster: Cluster) -> Result {
         assert!(addresses.contains(&address), "{address} is not in {addresses}");
     }
     assert_eq!(node.state(), State::Running);
+    let refused = node.screenshot().await.expect_err("the test does not say that it looks at screens");
+    assert_eq!(
+        (refused.kind(), refused.to_string().contains("`requires(screenshot)`")),
+        (Kind::Spec, true),
+        "{refused}"
+    );
     assert!(node.console().iter().any(|line| line.contains("vmtest: ready")));
     Ok(())
 }

@@ -18,6 +18,8 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "a_disk_is_plugged_in_and_pulled_out", needs: hotplug, run: plugs },
     Case { name: "a_vmm_that_hangs_is_neither_alive_nor_dead", needs: own_kernel, run: hangs },
     Case { name: "a_disk_is_as_slow_as_asked", needs: disk_rate, run: slow_disks },
+    Case { name: "a_panic_is_told_where_the_console_is_silent", needs: panic_device, run: panics_silently },
+    Case { name: "a_screen_can_be_looked_at", needs: screenshot, run: screen },
 ];
 
 fn resize(capabilities: &Capabilities) -> bool {
@@ -30,6 +32,14 @@ fn own_kernel(capabilities: &Capabilities) -> bool {
 
 fn hotplug(capabilities: &Capabilities) -> bool {
     capabilities.has(Capability::Hotplug)
+}
+
+fn panic_device(capabilities: &Capabilities) -> bool {
+    capabilities.has(Capability::PanicDevice)
+}
+
+fn screenshot(capabilities: &Capabilities) -> bool {
+    capabilities.has(Capability::Screenshot)
 }
 
 fn disk_rate(capabilities: &Capabilities) -> bool {
@@ -172,5 +182,36 @@ fn slow_disks(backend: &str) -> Result {
         let took = began.elapsed();
         assert!(took > Duration::from_secs(2), "{took:?}");
         Ok(())
+    })
+}
+
+fn panics_silently(backend: &str) -> Result {
+    let failure = run(backend, NodeSpec::new("node"), async |node| {
+        // At this level a kernel prints nothing, not even as it dies.
+        node.sh("echo 0 >/proc/sys/kernel/printk; echo c >/proc/sysrq-trigger; sleep 1000").await?;
+        Ok(())
+    });
+    let said = failure.expect_err("its kernel has panicked").to_string();
+    assert!(said.contains("the guest's kernel panicked") && said.contains("its pvpanic device told so"), "{said}");
+    Ok(())
+}
+
+fn screen(backend: &str) -> Result {
+    let builder = Cluster::builder().backend(backend).timeout(Duration::from_secs(60)).requires(Capability::Screenshot);
+    builder.node(NodeSpec::new("node")).run(async |cluster: Cluster| {
+        let node = cluster.node("node")?;
+        let blank = node.screenshot().await?;
+        assert!(blank.starts_with(b"\x89PNG\r\n"), "{blank:.16?}");
+        node.sh("dmesg >/dev/tty1").await?;
+        // A picture of text is larger than one of nothing: a cursor that blinks makes no such difference.
+        eventually("the screen shows the text", Duration::from_secs(10), async || {
+            let text = node.screenshot().await?;
+            let (blank, text) = (blank.len(), text.len());
+            if text > blank + 1000 { Ok(()) } else { Err(Failure::msg(format!("{blank} bytes, then {text}"))) }
+        })
+        .await?;
+        node.kill().await?;
+        assert_eq!(node.screenshot().await.expect_err("it is off").kind(), Kind::MachineDied);
+        Ok::<_, Failure>(())
     })
 }

@@ -98,6 +98,8 @@ pub const CAPABILITIES: &[(&str, &str)] = &[
     ("resize", "Resize"),
     ("disk_rate", "DiskRate"),
     ("hotplug", "Hotplug"),
+    ("panic_device", "PanicDevice"),
+    ("screenshot", "Screenshot"),
 ];
 
 /// Where a network can be, with the variant that it becomes.

@@ -252,8 +252,8 @@ fn wrong_requirement() {
         "requires(nestd, own_kernel, networks, nested, nested)",
         "async fn boots() {}",
         &[
-            "`requires` does not take `nestd`, did you mean `nested`?\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, `snapshot`, `resize`, `disk_rate`, `hotplug`",
-            "`requires` does not take `networks`\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, `snapshot`, `resize`, `disk_rate`, `hotplug`",
+            "`requires` does not take `nestd`, did you mean `nested`?\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, `snapshot`, `resize`, `disk_rate`, `hotplug`, `panic_device`, `screenshot`",
+            "`requires` does not take `networks`\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, `snapshot`, `resize`, `disk_rate`, `hotplug`, `panic_device`, `screenshot`",
             "`nested` is required already: write it once",
         ],
     );

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
     ladder::climb,
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     error::{Error, Kind},
     guest,
-    host::{self, DEATH_WITHIN, Effect, Place, Process, relink, storage_error},
+    host::{self, Anomaly, DEATH_WITHIN, Effect, Place, Process, relink, storage_error},
     hypervisor::{self, LaunchPlan, Saved},
     plan::SCRATCH,
 };
@@ -31,6 +31,8 @@ use crate::{
 pub(super) async fn boot(run: &Arc<Run>, member: &Arc<Member>, from: Option<&Saved>) -> Result<(), Error> {
     let plan = launch(run, member, from).await.map_err(|e| e.on_node(&member.plan.name))?;
     climb(run, member, &plan).await?;
+    let heeded = member.clone();
+    run.spawn(async move { heeded.heed_panic().await });
     member.set_state(State::Running);
     Ok(())
 }
@@ -118,14 +120,20 @@ fn attend(run: Arc<Run>, member: Arc<Member>, process: Arc<Process>, intent: u32
             // It may still run; the teardown ends it.
             return member.end(fate);
         }
-        let reset = match (member.machine(), fate.ended) {
-            (Some(machine), Some(how)) => machine.ended(how).await,
-            _ => false,
-        };
+        let (mut reset, mut panicked) = (false, false);
+        if let (Some(machine), Some(how)) = (member.machine(), fate.ended) {
+            reset = machine.ended(how).await;
+            // All that it has said is read by now.
+            panicked = machine.panicked().now_or_never().is_some();
+        }
         run.journal.released(intent);
         if member.boot() != boot {
             // The test has started it again, after a boot that was given up.
             return;
+        }
+        if panicked {
+            fate.anomaly = Some(Anomaly::SilentPanic);
+            return member.end(fate);
         }
         match member.intent() {
             // The same path for a reboot that we asked for and one that the guest did by itself.

@@ -29,6 +29,11 @@ pub(crate) async fn collect(run: &Arc<Run>, limit: Duration) {
             }
             state => Err(format!("it is {state}")),
         };
+        if member.plan.screen
+            && let Ok(Ok(shot)) = timeout(limit, member.screenshot()).await
+        {
+            attempt.write(&format!("nodes/{}/screen.png", member.plan.name), &shot);
+        }
         // Of whom the guest itself says nothing, the VMM does.
         let vmm = vmm(member, limit, guest.err()).await;
         attempt.write_json(&format!("nodes/{}/vmm.json", member.plan.name), &vmm);

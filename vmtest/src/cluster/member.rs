@@ -30,6 +30,8 @@ const SHOWN_LINES: usize = 40;
 const SHOWN_PANIC_LINES: usize = 80;
 /// After a panic the VMM ends within 0.15 s; where the kernel was told not to reboot, waiting longer brings nothing.
 const PANIC_LINES_WITHIN: Duration = Duration::from_millis(500);
+/// What is known of a panic of which the console shows nothing.
+const SILENT_PANIC: &str = "its pvpanic device told so, and the console shows nothing of it";
 
 /// A machine's state that outlives every handle to it, and every boot of it.
 #[derive(Debug)]
@@ -150,6 +152,7 @@ impl Member {
         let how = fate.how.clone();
         // A panic is a sign of its own.
         let unasked = self.intent().is_none() && fate.anomaly.is_none();
+        let silent = fate.anomaly == Some(Anomaly::SilentPanic);
         let ended = self.life.send_if_modified(|life| {
             let on = life.state != State::Off;
             if on {
@@ -160,6 +163,9 @@ impl Member {
         if ended {
             if unasked {
                 self.recorder.find(&self.plan.name, Sign::Ended, &format!("the machine {how}"));
+            }
+            if silent {
+                self.recorder.find(&self.plan.name, Sign::Panic, SILENT_PANIC);
             }
             self.tell(State::Off, Some(how));
         }
@@ -239,6 +245,37 @@ impl Member {
         };
         self.console.catch_up(console);
         Fate { how, ended, anomaly: self.console.seen_anomaly(), at: self.started.elapsed() }
+    }
+
+    /// What its screen shows, as a PNG file. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Kind::Spec`] for one without a screen, [`Kind::Host`] for a VMM that refuses.
+    pub(crate) async fn screenshot(&self) -> Result<Vec<u8>, Error> {
+        if !self.plan.screen {
+            return Err(Error::new(Kind::Spec, "it has no screen: say `requires(screenshot)` on the test"));
+        }
+        let unread = |e| Error::new(Kind::Host, "cannot read what the VMM has taken of the screen").caused_by(e);
+        let machine = self.machine().ok_or_else(|| Error::new(Kind::Host, "the VMM's API does not answer yet"))?;
+        // One of its own for each that asks.
+        let file = tempfile::Builder::new().prefix("screen-").suffix(".png").tempfile_in(&self.dir).map_err(unread)?;
+        let name = file.path().file_name().unwrap_or_default().to_string_lossy();
+        machine.screenshot(&name).await?;
+        std::fs::read(file.path()).map_err(unread)
+    }
+
+    /// Waits until the guest of this boot tells its VMM that its kernel panics, which ends the machine also where its console
+    /// shows nothing of it. Cancel-safe.
+    pub(crate) async fn heed_panic(&self) {
+        let Some(machine) = self.machine() else { return };
+        tokio::select! {
+            () = machine.panicked() => {
+                // The words for it come by another way.
+                drop(timeout(PANIC_LINES_WITHIN, self.console.anomaly()).await);
+                self.console.find(Anomaly::SilentPanic);
+            }
+            _ = self.lost(self.boot()) => {}
+        }
     }
 
     pub(crate) fn reached(&self, rung: Rung, after: Duration) {
@@ -325,7 +362,7 @@ impl Member {
 
     /// Resolves when its kernel has panicked. Cancel-safe.
     pub(crate) async fn panicked(&self) -> Error {
-        let panicked = |fate: &Fate| matches!(fate.anomaly, Some(Anomaly::Panic(_)));
+        let panicked = |fate: &Fate| matches!(fate.anomaly, Some(Anomaly::Panic(_) | Anomaly::SilentPanic));
         let life = self.wait_for(|life| life.fate.as_ref().is_some_and(panicked)).await;
         self.describe(&life)
     }
@@ -375,6 +412,9 @@ impl Member {
         let (kind, what) = match &fate.anomaly {
             Some(Anomaly::Panic(line)) => {
                 (Kind::GuestPanic, format!("the guest's kernel panicked {at:.1} s after the start: {line}"))
+            }
+            Some(Anomaly::SilentPanic) => {
+                (Kind::GuestPanic, format!("the guest's kernel panicked {at:.1} s after the start: {SILENT_PANIC}"))
             }
             Some(Anomaly::GuestFailed(why)) => {
                 (Kind::MachineDied, format!("the guest could not start, {at:.1} s after the start: {why}"))

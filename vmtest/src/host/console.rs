@@ -29,11 +29,13 @@ const GUEST_FAILED: &str = "vmtest: failed: ";
 /// What the kernel prints when it panics, in all versions since 2.6.
 const KERNEL_PANIC: &str = "Kernel panic - not syncing";
 
-/// Something on the console after which the machine will not answer.
+/// Something, mostly on the console, after which the machine will not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Anomaly {
     /// The kernel panicked; the line says why.
     Panic(String),
+    /// The kernel told by a device that it panicked, and the console shows nothing of it.
+    SilentPanic,
     /// A step of the guest's start-up failed; the text says which.
     GuestFailed(String),
 }
@@ -142,6 +144,17 @@ impl Console {
                 return anomaly.clone();
             }
         }
+    }
+
+    /// This has been seen elsewhere; what the console has shown before counts more.
+    pub(crate) fn find(&self, anomaly: Anomaly) {
+        self.state.send_if_modified(|state| {
+            let new = state.anomaly.is_none();
+            if new {
+                state.anomaly = Some(anomaly);
+            }
+            new
+        });
     }
 
     /// What the console has shown so far that means that the machine is lost.

@@ -85,12 +85,20 @@ impl Machine for Answering {
         self.machine.remove_disk(place, rate)
     }
 
+    fn screenshot<'a>(&'a self, file: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(answer(self.within, "take a screenshot", self.machine.screenshot(file)))
+    }
+
     fn power_button(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(answer(self.within, "press the power button", self.machine.power_button()))
     }
 
     fn quit(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(answer(self.within, "quit", self.machine.quit()))
+    }
+
+    fn panicked(&self) -> BoxFuture<'_, ()> {
+        self.machine.panicked()
     }
 
     fn ended(&self, how: Ended) -> BoxFuture<'_, bool> {

@@ -13,7 +13,9 @@ mod start;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, io,
+    fmt,
+    future::pending,
+    io,
     os::fd::OwnedFd,
     path::Path,
     sync::Arc,
@@ -185,10 +187,19 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
     fn remove_disk(&self, _place: usize, _rate: DiskRatePlan) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async { Err(cannot("be given disks while they run")) })
     }
+    /// Writes what its screen shows to this file of its folder, as a PNG file.
+    fn screenshot<'a>(&'a self, _file: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async { Err(cannot("show a screen")) })
+    }
     /// Presses the power button, which the guest may ignore.
     fn power_button(&self) -> BoxFuture<'_, Result<(), Error>>;
     /// Ends the VMM without asking the guest.
     fn quit(&self) -> BoxFuture<'_, Result<(), Error>>;
+    /// Resolves when the guest's kernel has told by a device that it panics, also when the VMM has ended meanwhile. Where there is
+    /// none, the console alone shows it. Cancel-safe.
+    fn panicked(&self) -> BoxFuture<'_, ()> {
+        Box::pin(pending())
+    }
     /// Is told that the VMM has ended, and how. Whether the guest has reset itself.
     fn ended(&self, how: Ended) -> BoxFuture<'_, bool>;
     /// Whether the guest has switched itself off and the VMM had to be ended for it.
@@ -231,6 +242,7 @@ pub(crate) fn potential(name: &str) -> &'static [Capability] {
             Capability::Resize,
             Capability::DiskRate,
             Capability::Hotplug,
+            Capability::PanicDevice,
         ],
         QEMU => &[
             Capability::OwnKernel,
@@ -239,6 +251,8 @@ pub(crate) fn potential(name: &str) -> &'static [Capability] {
             Capability::Resize,
             Capability::DiskRate,
             Capability::Hotplug,
+            Capability::PanicDevice,
+            Capability::Screenshot,
         ],
         FIRECRACKER => &[Capability::OwnKernel, Capability::Vsock, Capability::Snapshot],
         _ => &[],

@@ -313,6 +313,7 @@ fn plan_node(
         nested,
         snapshots: spec.requires.contains(&Capability::Snapshot),
         hotplug: spec.requires.contains(&Capability::Hotplug),
+        screen: spec.requires.contains(&Capability::Screenshot),
         cpus,
         max_cpus: headroom.max_cpus,
         memory: memory >> 20 << 20,

@@ -28,6 +28,9 @@ pub struct NodePlan {
     /// Whether disks can be plugged in while it runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hotplug: bool,
+    /// Whether it has a screen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub screen: bool,
     /// Memory in bytes, a multiple of 1 MiB.
     pub memory: u64,
     /// Memory in bytes that it can be given while it runs, a multiple of 1 MiB.

@@ -50,6 +50,10 @@ table! {
     DiskRate = "disk_rate",
     /// Disks can be plugged into a machine while it runs: [`Node::attach`](crate::Node::attach).
     Hotplug = "hotplug",
+    /// A machine has a device by which its kernel tells that it panics, also where its console shows nothing of it.
+    PanicDevice = "panic_device",
+    /// A machine has a screen, which can be looked at: [`Node::screenshot`](crate::Node::screenshot).
+    Screenshot = "screenshot",
 }
 
 impl fmt::Display for Capability {

@@ -8,6 +8,7 @@ mod ports;
 mod power;
 mod process;
 mod resize;
+mod screen;
 mod sh;
 mod snapshot;
 mod waits;

@@ -31,6 +31,23 @@ pub(super) fn has_reset(file: &Path) -> io::Result<bool> {
     Ok(events(&text).any(|event| event.is("vm", "rebooting")))
 }
 
+/// Whether the guest's kernel has told that it panics.
+///
+/// # Errors
+/// When the file cannot be read.
+fn has_panicked(file: &Path) -> io::Result<bool> {
+    let text = fs::read(file)?;
+    Ok(events(&text).any(|event| event.is("guest", "panic")))
+}
+
+/// Resolves when the guest's kernel has told that it panics. Cancel-safe.
+///
+/// # Errors
+/// When the file cannot be followed.
+pub(super) async fn panicked(file: &Path) -> io::Result<()> {
+    follow_file(file, |_| Ok(has_panicked(file)?.then_some(()))).await
+}
+
 /// Ends the VMM when its guest resets itself. cloud-hypervisor has no option for that: it tells of the reset, stops the
 /// machine, and makes the same again in its place. Cancel-safe.
 ///

@@ -1,6 +1,6 @@
 //! cloud-hypervisor as a [`Hypervisor`].
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::pending, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use super::{
     ChvFacts,
     api::{VmState, api, info, put},
     config::Disk,
-    events::{EVENTS, end_at_reset, has_reset},
+    events::{EVENTS, end_at_reset, has_reset, panicked},
     probe,
     render::{disk, render, url},
 };
@@ -200,6 +200,15 @@ impl Machine for Connected {
 
     fn quit(&self) -> BoxFuture<'_, Result<(), Error>> {
         self.told("vmm.shutdown")
+    }
+
+    fn panicked(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if let Err(e) = panicked(&self.events).await {
+                tracing::warn!("a panic of this guest is seen on its console alone: {}: {e}", self.events.display());
+                pending().await
+            }
+        })
     }
 
     fn ended(&self, _: Ended) -> BoxFuture<'_, bool> {

@@ -146,6 +146,7 @@ mod tests {
             cpus: 2,
             max_cpus: None,
             hotplug: false,
+            screen: false,
             memory: 256 << 20,
             max_memory: None,
             disk_rate: DiskRatePlan::default(),

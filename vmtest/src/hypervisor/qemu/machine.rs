@@ -9,7 +9,7 @@ use super::{
     Accelerator, QemuFacts,
     hotplug::{add_disk, remove_disk},
     probe,
-    qmp::{Cont, Qmp, QueryStatus, Quit, Stop, SystemPowerdown},
+    qmp::{Cont, Qmp, QueryStatus, Quit, Screendump, Stop, SystemPowerdown},
     render::{QMP_SOCKET, render},
     saving::save,
     sizes::{Balloon, QueryBalloon, add_cpus},
@@ -72,10 +72,11 @@ impl Hypervisor for Qemu {
     }
 
     fn lacks(&self) -> BTreeMap<Capability, String> {
-        match self.accelerator {
-            Accelerator::Kvm => why_not_nested().map(|why| (Capability::Nested, why)).into_iter().collect(),
-            Accelerator::Tcg => BTreeMap::new(),
-        }
+        let kvm = self.accelerator == Accelerator::Kvm;
+        let nested = kvm.then(why_not_nested).flatten().map(|why| (Capability::Nested, why));
+        let older = || (Capability::Screenshot, "it writes no PNG files, which QEMU does from 7.1 on".to_owned());
+        let screenshot = (!self.facts.writes_png).then(older);
+        nested.into_iter().chain(screenshot).collect()
     }
 
     fn render(&self, node: &NodePlan, from: Option<&Saved>) -> LaunchPlan {
@@ -170,12 +171,21 @@ impl Machine for Connected {
         Box::pin(remove_disk(&self.qmp, place, rate))
     }
 
+    fn screenshot<'a>(&'a self, file: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+        let dump = Screendump { filename: file.to_owned(), format: "png" };
+        Box::pin(async move { self.qmp.execute(dump).await.map(drop) })
+    }
+
     fn power_button(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async { self.qmp.execute(SystemPowerdown {}).await.map(drop) })
     }
 
     fn quit(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async { self.qmp.execute(Quit {}).await.map(drop) })
+    }
+
+    fn panicked(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.qmp.panicked())
     }
 
     fn ended(&self, _: Ended) -> BoxFuture<'_, bool> {

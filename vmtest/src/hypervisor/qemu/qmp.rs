@@ -61,6 +61,19 @@ impl Command for SetParameters {
     type Reply = Value;
 }
 
+/// Writes what the screen shows to a file.
+#[derive(Debug, Serialize)]
+pub(super) struct Screendump {
+    pub(super) filename: String,
+    /// From QEMU 7.1 on; what it writes otherwise, few programs read.
+    pub(super) format: &'static str,
+}
+
+impl Command for Screendump {
+    const NAME: &'static str = "screendump";
+    type Reply = Value;
+}
+
 /// Begins to send the machine somewhere.
 #[derive(Debug, Serialize)]
 pub(super) struct Migrate {
@@ -185,6 +198,8 @@ struct Said {
     shutdown: Arc<Mutex<Option<Shutdown>>>,
     /// How far the latest migration is.
     migration: watch::Sender<Migration>,
+    /// Whether the guest's kernel has told that it panics.
+    panicked: watch::Sender<bool>,
     /// The devices that are gone, one after the other.
     removed: watch::Sender<Vec<String>>,
 }
@@ -223,6 +238,7 @@ impl Qmp {
         let said = Said {
             shutdown: Arc::default(),
             migration: watch::Sender::new(Migration::Other),
+            panicked: watch::Sender::default(),
             removed: watch::Sender::default(),
         };
         let (open, closed) = watch::channel(());
@@ -301,6 +317,12 @@ impl Qmp {
         }
     }
 
+    /// Resolves when the guest's kernel has told that it panics. Cancel-safe.
+    pub(super) async fn panicked(&self) {
+        // The sender is a field of `self`, so the wait cannot fail.
+        drop(self.said.panicked.subscribe().wait_for(|panicked| *panicked).await);
+    }
+
     async fn outcome(&self, migration: &mut watch::Receiver<Migration>) -> Result<Migration, Error> {
         let mut closed_now = self.closed.clone();
         let over = async {
@@ -368,6 +390,9 @@ impl Said {
                     self.migration.send_replace(status);
                 }
             }
+            "GUEST_PANICKED" => {
+                self.panicked.send_replace(true);
+            }
             "DEVICE_DELETED" => {
                 // Parts of a device have none of their own.
                 if let Ok(DeviceDeleted { device: Some(device) }) = serde_json::from_value(data) {
@@ -393,6 +418,8 @@ fn lock(waiting: &Waiting) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     /// Answers the given lines, one for each line that it reads, after the greeting.
@@ -428,6 +455,20 @@ mod tests {
         let check = async {
             let qmp = Qmp::connect(ours).await.unwrap();
             assert_eq!(qmp.last_words().await.unwrap().reason, "guest-reset");
+        };
+        tokio::join!(serve(theirs, &answers), check);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_remembered() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let event = r#"{"timestamp": {}, "event": "GUEST_PANICKED", "data": {"action": "run"}}"#;
+        let answers = [r#"{"return": {}, "id": 1}"#, &format!("{event}\n{}", r#"{"return": {}, "id": 2}"#)];
+        let check = async {
+            let qmp = Qmp::connect(ours).await.unwrap();
+            assert!(qmp.panicked().now_or_never().is_none());
+            qmp.execute(Stop {}).await.unwrap();
+            assert!(qmp.panicked().now_or_never().is_some());
         };
         tokio::join!(serve(theirs, &answers), check);
     }

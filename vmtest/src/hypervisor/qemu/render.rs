@@ -30,6 +30,8 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
     };
     let mut args = Arguments::default();
     args.flag("-nodefaults").flag("-no-user-config").flag("-no-reboot");
+    // A guest that panics tells first, and then what is left of its console: QEMU would end between the two.
+    args.pair("-action", "panic=none");
     args.pair("-name", escape(&node.name));
     args.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     let memory = memory(node, from);
@@ -59,13 +61,16 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
         args.pair("-netdev", format!("tap,id=net{index},ifname={tap},script=no,downscript=no,vhost=off"));
         args.pair("-device", format!("virtio-net-pci,netdev=net{index},mac={mac},romfile="));
     }
-    args.pair("-device", "virtio-rng-pci");
+    args.pair("-device", "virtio-rng-pci").pair("-device", "pvpanic-pci");
     // The bus of the machine itself takes nothing while it runs.
     for place in 0..if node.hotplug { HOTPLUG_PLACES } else { 0 } {
         args.pair("-device", format!("pcie-root-port,id={},chassis={}", port(place), place + 1));
     }
     if node.max_memory.is_some() {
         args.pair("-device", "virtio-balloon-pci");
+    }
+    if node.screen {
+        args.pair("-device", "VGA");
     }
     LaunchPlan {
         program: program.to_owned(),
@@ -201,6 +206,7 @@ mod tests {
             cpus: 2,
             max_cpus: None,
             hotplug: false,
+            screen: false,
             memory: 256 << 20,
             max_memory: None,
             disk_rate: DiskRatePlan::default(),
@@ -252,6 +258,7 @@ mod tests {
             -nodefaults
             -no-user-config
             -no-reboot
+            -action panic=none
             -name primary
             -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
             -display none
@@ -273,8 +280,16 @@ mod tests {
             -device virtio-net-pci,netdev=net0,mac=52:54:00:4d:01:0b,romfile=
             -netdev tap,id=net1,ifname=tap0-1,script=no,downscript=no,vhost=off
             -device virtio-net-pci,netdev=net1,mac=52:54:00:4d:02:0b,romfile=
-            -device virtio-rng-pci"#]]
+            -device virtio-rng-pci
+            -device pvpanic-pci"#]]
         .assert_eq(&lines(&node(), None, Accelerator::Tcg));
+    }
+
+    #[test]
+    fn a_machine_has_a_screen_where_it_is_looked_at() {
+        let screen = NodePlan { screen: true, ..node() };
+        let added = new(&lines(&node(), None, Accelerator::Tcg), &lines(&screen, None, Accelerator::Tcg));
+        assert_eq!(added, "-device VGA");
     }
 
     #[test]
