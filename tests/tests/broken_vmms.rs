@@ -14,6 +14,18 @@ mod victims {
     async fn boots(_node: Node) {}
 }
 
+/// Starts a program with devices of its own, among them a `/dev/kvm` that it may not open: root may, unless it gives that up.
+const KVM_FORBIDDEN: [&str; 5] = [
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    "(mount -t tmpfs none /mnt && cd /mnt && mkdir net &&
+      for device in null zero full random urandom tty net/tun; do : >$device && mount --bind /dev/$device $device; done &&
+      : >kvm && chown 65534 kvm && chmod 000 kvm && mount --rbind /mnt /dev) &&
+     exec setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-dac_override,-dac_read_search \"$0\" \"$@\"",
+];
+
 /// The victim, with a cloud-hypervisor or Firecracker that does this, as if KVM worked.
 fn with(does: &str, victim: Victim) -> (Victim, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -78,6 +90,14 @@ fn without_kvm_it_runs_no_guests() {
     let victim = Victim::within(&WITHOUT_KVM, "boots").env("VMTEST_BACKEND", "cloud-hypervisor");
     let victim = victim.env("VMTEST_CLOUD_HYPERVISOR", Path::new(env!("CARGO_BIN_EXE_broken-vmm")));
     victim.run().assert_failed_with(&["cloud-hypervisor runs no guests here: "]).assert_nothing_left();
+}
+
+#[test]
+fn a_kvm_that_may_not_be_opened_is_not_taken_for_none() {
+    let victim = Victim::within(&KVM_FORBIDDEN, "boots").env("VMTEST_BACKEND", "cloud-hypervisor");
+    let victim = victim.env("VMTEST_CLOUD_HYPERVISOR", Path::new(env!("CARGO_BIN_EXE_broken-vmm")));
+    let said = "cloud-hypervisor runs no guests here: /dev/kvm may not be opened: `sudo usermod -aG kvm $USER`";
+    victim.run().assert_failed_with(&[said]).assert_nothing_left();
 }
 
 #[test]

@@ -139,7 +139,10 @@ fn attend(run: Arc<Run>, member: Arc<Member>, process: Arc<Process>, intent: u32
             // The same path for a reboot that we asked for and one that the guest did by itself.
             Some(Action::Reboot) => return boot_again(&run, &member).await,
             None if reset && member.state() != State::Booting => return boot_again(&run, &member).await,
-            // It would do so for ever.
+            // It would do so for ever. What cannot be booted here does so at its first instructions.
+            None if reset && member.console.tail(1).is_empty() => {
+                fate.how = format!("reset itself before its kernel, {}, said anything,", member.plan.kernel);
+            }
             None if reset => fate.how = "reset itself before it was ready,".to_owned(),
             None if member.machine().is_some_and(|machine| machine.switched_off()) => {
                 fate.how = "was switched off by its guest,".to_owned();

@@ -304,7 +304,8 @@ impl Member {
     /// What it waits for and what it has reached, for an error; `None` for a machine that is ready.
     pub(crate) fn not_ready(&self) -> Option<String> {
         let (rung, name, climbed) = (self.waits_for()?, &self.plan.name, self.climbed());
-        Some(format!("node `{name}` waits for `{rung}` after: {climbed}{}", self.console_tail()))
+        let kernel = if rung == Rung::KernelSpeaks { format!(" of {}", self.plan.kernel) } else { String::new() };
+        Some(format!("node `{name}` waits for `{rung}`{kernel} after: {climbed}{}", self.console_tail()))
     }
 
     /// The last console lines, indented for an error.
