@@ -12,7 +12,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
     ladder::climb,
-    member::Member,
+    member::{Member, PANIC_LINES_WITHIN},
     power::{Action, State},
     run::Run,
 };
@@ -31,13 +31,26 @@ use crate::{
 pub(super) async fn boot(run: &Arc<Run>, member: &Arc<Member>, from: Option<&Saved>) -> Result<(), Error> {
     let plan = launch(run, member, from).await.map_err(|e| e.on_node(&member.plan.name))?;
     climb(run, member, &plan).await?;
-    let heeded = member.clone();
-    run.spawn(async move { heeded.heed_panic().await });
+    run.spawn(heed_panic(member.clone()));
     member.set_state(State::Running);
     Ok(())
 }
 
-/// The same, within the limit for boots. A machine that does not come up is off afterwards, and its VMM gone.
+/// Waits until the guest of this boot tells its VMM that its kernel panics, which ends the machine also where its console shows
+/// nothing of it.
+async fn heed_panic(member: Arc<Member>) {
+    let Some(machine) = member.machine() else { return };
+    tokio::select! {
+        () = machine.panicked() => {
+            // The words for it come by another way.
+            drop(tokio::time::timeout(PANIC_LINES_WITHIN, member.console.anomaly()).await);
+            member.console.find(Anomaly::SilentPanic);
+        }
+        _ = member.lost(member.boot()) => {}
+    }
+}
+
+/// [`boot`], within the limit for boots. A machine that does not come up is off afterwards, and its VMM gone.
 ///
 /// # Errors
 /// Those of [`boot`], or the rung that was not reached.

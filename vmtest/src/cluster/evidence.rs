@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{member::Member, power::State, run::Run};
+use super::{member::Member, node::screenshot, power::State, run::Run};
 use crate::{
     evidence::{Attempt, Sign, inside},
     net::rules,
@@ -30,7 +30,7 @@ pub(crate) async fn collect(run: &Arc<Run>, limit: Duration) {
             state => Err(format!("it is {state}")),
         };
         if member.plan.screen
-            && let Ok(Ok(shot)) = timeout(limit, member.screenshot()).await
+            && let Ok(Ok(shot)) = timeout(limit, screenshot(member)).await
         {
             attempt.write(&format!("nodes/{}/screen.png", member.plan.name), &shot);
         }

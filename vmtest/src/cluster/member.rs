@@ -29,7 +29,7 @@ const SHOWN_LINES: usize = 40;
 /// How many lines an error shows of a panic: a call trace with its registers has about 45.
 const SHOWN_PANIC_LINES: usize = 80;
 /// After a panic the VMM ends within 0.15 s; where the kernel was told not to reboot, waiting longer brings nothing.
-const PANIC_LINES_WITHIN: Duration = Duration::from_millis(500);
+pub(super) const PANIC_LINES_WITHIN: Duration = Duration::from_millis(500);
 /// What is known of a panic of which the console shows nothing.
 const SILENT_PANIC: &str = "its pvpanic device told so, and the console shows nothing of it";
 
@@ -245,37 +245,6 @@ impl Member {
         };
         self.console.catch_up(console);
         Fate { how, ended, anomaly: self.console.seen_anomaly(), at: self.started.elapsed() }
-    }
-
-    /// What its screen shows, as a PNG file. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`Kind::Spec`] for one without a screen, [`Kind::Host`] for a VMM that refuses.
-    pub(crate) async fn screenshot(&self) -> Result<Vec<u8>, Error> {
-        if !self.plan.screen {
-            return Err(Error::new(Kind::Spec, "it has no screen: say `requires(screenshot)` on the test"));
-        }
-        let unread = |e| Error::new(Kind::Host, "cannot read what the VMM has taken of the screen").caused_by(e);
-        let machine = self.machine().ok_or_else(|| Error::new(Kind::Host, "the VMM's API does not answer yet"))?;
-        // One of its own for each that asks.
-        let file = tempfile::Builder::new().prefix("screen-").suffix(".png").tempfile_in(&self.dir).map_err(unread)?;
-        let name = file.path().file_name().unwrap_or_default().to_string_lossy();
-        machine.screenshot(&name).await?;
-        std::fs::read(file.path()).map_err(unread)
-    }
-
-    /// Waits until the guest of this boot tells its VMM that its kernel panics, which ends the machine also where its console
-    /// shows nothing of it. Cancel-safe.
-    pub(crate) async fn heed_panic(&self) {
-        let Some(machine) = self.machine() else { return };
-        tokio::select! {
-            () = machine.panicked() => {
-                // The words for it come by another way.
-                drop(timeout(PANIC_LINES_WITHIN, self.console.anomaly()).await);
-                self.console.find(Anomaly::SilentPanic);
-            }
-            _ = self.lost(self.boot()) => {}
-        }
     }
 
     pub(crate) fn reached(&self, rung: Rung, after: Duration) {

@@ -212,7 +212,7 @@ pub fn backends() -> Result<Vec<Backend>, Error> {
     };
     let backend = |name| {
         let named = settings.require.iter().any(|required| required == name);
-        match lacks_required_kvm(name, &settings) {
+        match lacks_required_kvm(name, settings) {
             Some(error) => Backend { name, found: Err(error), required: true },
             None => Backend { name, found: find(name), required: named },
         }

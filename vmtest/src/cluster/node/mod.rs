@@ -19,6 +19,7 @@ pub use handle::Node;
 pub use ports::Forward;
 pub use process::{Exit, Lines, Process, Spawn};
 pub(in crate::cluster) use resize::has_first_memory;
+pub(in crate::cluster) use screen::screenshot;
 pub use sh::{Running, Sh};
 pub use snapshot::Snapshot;
 pub use waits::{Condition, Wait};

@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    qmp::{Command, Qmp},
+    commands::Command,
+    qmp::Qmp,
     render::{port, rate_object},
     sizes::{DeviceAdd, DeviceDel},
 };

@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::{
     Accelerator, QemuFacts,
+    commands::{Cont, QueryStatus, Quit, Screendump, Stop, SystemPowerdown},
     hotplug::{add_disk, remove_disk},
     probe,
-    qmp::{Cont, Qmp, QueryStatus, Quit, Screendump, Stop, SystemPowerdown},
+    qmp::Qmp,
     render::{QMP_SOCKET, render},
     saving::save,
     sizes::{Balloon, QueryBalloon, add_cpus},

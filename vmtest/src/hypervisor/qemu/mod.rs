@@ -1,5 +1,6 @@
 //! QEMU: with KVM where it runs guest code, else by emulation, which runs anywhere.
 
+mod commands;
 mod hotplug;
 mod machine;
 mod probe;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
@@ -22,84 +22,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::saving::Ability;
+use super::commands::{Capabilities, Command, Migrate, QueryMigrate};
 use crate::error::{Error, Kind};
-
-/// A command of the protocol.
-pub(super) trait Command: Serialize {
-    /// Its name on the wire.
-    const NAME: &'static str;
-    /// What it answers.
-    type Reply: DeserializeOwned;
-}
-
-/// Asks whether the virtual CPUs run.
-#[derive(Debug, Serialize)]
-pub(super) struct QueryStatus {}
-
-/// Sets what migrations do.
-#[derive(Debug, Serialize)]
-pub(super) struct SetCapabilities {
-    pub(super) capabilities: [Ability; 2],
-}
-
-impl Command for SetCapabilities {
-    const NAME: &'static str = "migrate-set-capabilities";
-    type Reply = Value;
-}
-
-/// Sets how migrations are done.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) struct SetParameters {
-    /// In bytes a second.
-    pub(super) max_bandwidth: u64,
-}
-
-impl Command for SetParameters {
-    const NAME: &'static str = "migrate-set-parameters";
-    type Reply = Value;
-}
-
-/// Writes what the screen shows to a file.
-#[derive(Debug, Serialize)]
-pub(super) struct Screendump {
-    pub(super) filename: String,
-    /// From QEMU 7.1 on; what it writes otherwise, few programs read.
-    pub(super) format: &'static str,
-}
-
-impl Command for Screendump {
-    const NAME: &'static str = "screendump";
-    type Reply = Value;
-}
-
-/// Begins to send the machine somewhere.
-#[derive(Debug, Serialize)]
-pub(super) struct Migrate {
-    pub(super) uri: String,
-}
-
-impl Command for Migrate {
-    const NAME: &'static str = "migrate";
-    type Reply = Value;
-}
-
-/// Asks how a migration goes.
-#[derive(Debug, Serialize)]
-struct QueryMigrate {}
-
-/// The answer to [`QueryMigrate`].
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct MigrationInfo {
-    error_desc: Option<String>,
-}
-
-impl Command for QueryMigrate {
-    const NAME: &'static str = "query-migrate";
-    type Reply = MigrationInfo;
-}
 
 /// How far a migration is, as QEMU's event `MIGRATION` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -116,44 +40,6 @@ enum Migration {
 #[derive(Debug, Deserialize)]
 struct MigrationEvent {
     status: Migration,
-}
-
-/// The answer to [`QueryStatus`].
-#[derive(Debug, Deserialize)]
-pub(super) struct Status {
-    pub(super) running: bool,
-}
-
-impl Command for QueryStatus {
-    const NAME: &'static str = "query-status";
-    type Reply = Status;
-}
-
-/// A command without arguments whose answer says nothing.
-macro_rules! plain_commands {
-    ($($(#[$doc:meta])* $command:ident = $name:literal;)*) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Serialize)]
-        pub(super) struct $command {}
-
-        impl Command for $command {
-            const NAME: &'static str = $name;
-            type Reply = Value;
-        }
-    )*};
-}
-
-plain_commands! {
-    /// Stops the virtual CPUs.
-    Stop = "stop";
-    /// Lets the virtual CPUs run again.
-    Cont = "cont";
-    /// Presses the power button.
-    SystemPowerdown = "system_powerdown";
-    /// Ends QEMU.
-    Quit = "quit";
-    /// Leaves the negotiation mode.
-    Capabilities = "qmp_capabilities";
 }
 
 /// Why QEMU ends, as its event `SHUTDOWN` says.
@@ -420,7 +306,10 @@ fn lock(waiting: &Waiting) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender
 mod tests {
     use futures_util::FutureExt;
 
-    use super::*;
+    use super::{
+        super::commands::{QueryStatus, Stop},
+        *,
+    };
 
     /// Answers the given lines, one for each line that it reads, after the greeting.
     async fn serve(stream: UnixStream, answers: &[&str]) {

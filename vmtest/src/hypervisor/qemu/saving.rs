@@ -10,7 +10,8 @@ use serde::Serialize;
 use tokio::task::spawn_blocking;
 
 use super::{
-    qmp::{Migrate, Qmp, SetCapabilities, SetParameters},
+    commands::{Migrate, SetCapabilities, SetParameters},
+    qmp::Qmp,
     sizes::has_more_cpus,
 };
 use crate::{

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::qmp::{Command, Qmp};
+use super::{commands::Command, qmp::Qmp};
 use crate::error::{Error, Kind};
 
 /// Asks the guest to have so much memory.
