@@ -1,7 +1,9 @@
 //! `cargo vmtest bench`: what the framework costs, each figure beside what one would compare it with, taken in turns.
 
 mod boot;
+mod cloud_hypervisor;
 mod fixtures;
+mod guest;
 mod ssh;
 
 use std::{
@@ -9,18 +11,41 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum;
 use serde::Serialize;
+
+/// What is measured together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Our own memory beside three VMMs.
+    Memory,
+    /// Fixture disks beside mkfs.ext4.
+    Fixtures,
+    /// Boots on QEMU beside bare QEMUs, and fakes.
+    Boots,
+    /// Boots on cloud-hypervisor beside a bare one, where it runs: in the lab it does.
+    CloudHypervisor,
+    /// Commands and copies beside OpenSSH.
+    Commands,
+}
 
 /// One figure.
 #[derive(Debug, Serialize)]
 struct Figure {
     name: &'static str,
-    /// Median, in seconds.
-    seconds: f64,
-    /// What it is compared with, and its median in seconds.
+    /// Of times the median, in milliseconds; of memory MiB.
+    value: f64,
+    unit: &'static str,
+    /// What it is compared with, and its value.
     beside: Option<(&'static str, f64)>,
     /// The figure over what it is compared with.
     ratio: Option<f64>,
+}
+
+impl Figure {
+    fn time(name: &'static str, values: Vec<Duration>) -> Self {
+        Self { name, value: median(values), unit: "ms", beside: None, ratio: None }
+    }
 }
 
 /// Pairs of measurements, taken in turns.
@@ -37,52 +62,71 @@ impl Pairs {
     }
 
     fn beside(self, name: &'static str, with: &'static str) -> Figure {
-        let (ours, theirs) = (median(self.ours), median(self.theirs));
-        Figure { name, seconds: ours, beside: Some((with, theirs)), ratio: Some(ours / theirs) }
+        let theirs = median(self.theirs);
+        let ours = Figure::time(name, self.ours);
+        Figure { beside: Some((with, theirs)), ratio: Some(ours.value / theirs), ..ours }
     }
 }
 
-/// Measures everything.
-pub(crate) fn run(pairs: u32, json: bool) -> Result<ExitCode, String> {
-    if cfg!(debug_assertions) {
-        return in_release(pairs, json);
+/// Measures everything, or this alone.
+pub(crate) fn run(pairs: u32, json: bool, only: Option<Part>) -> Result<ExitCode, String> {
+    let in_lab = std::env::var_os("LAB_OUT").is_some();
+    if cfg!(debug_assertions) && in_lab {
+        eprintln!(
+            "this is a build without optimisation, and the lab has nothing to make another: ship one of `--release`"
+        );
+    } else if cfg!(debug_assertions) {
+        return in_release(pairs, json, only);
     }
     crate::rootless()?;
-    let say = |what: &str| {
+    let mut figures = Vec::new();
+    // Memory comes first: what was measured before would be in it.
+    for part in Part::value_variants().iter().filter(|&&part| only.is_none_or(|only| only == part)) {
         if !json {
-            eprintln!("measuring {what}");
+            eprintln!(
+                "measuring {}",
+                part.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned())
+            );
         }
-    };
-    say("fixture disks");
-    let mut figures = fixtures::measure(pairs)?;
-    say("boots");
-    figures.extend(boot::measure(pairs)?);
-    say("commands and copies");
-    figures.extend(ssh::measure(pairs)?);
+        match part {
+            Part::Memory => figures.push(boot::memory()?),
+            Part::Fixtures => figures.extend(fixtures::measure(pairs)?),
+            Part::Boots => figures.extend(boot::measure(pairs)?),
+            Part::CloudHypervisor => match cloud_hypervisor::measure(pairs) {
+                Err(why) if only.is_none() => eprintln!("nothing of cloud-hypervisor: {why}"),
+                measured => figures.extend(measured?),
+            },
+            Part::Commands => figures.extend(ssh::measure(pairs)?),
+        }
+    }
     if json {
         println!("{}", serde_json::to_string_pretty(&figures).map_err(|e| e.to_string())?);
         return Ok(ExitCode::SUCCESS);
     }
     println!("medians of {pairs} pairs, taken in turns");
-    for Figure { name, seconds, beside, ratio } in &figures {
-        let beside = beside.map_or_else(String::new, |(with, seconds)| format!("{with} {:.2} ms", seconds * 1e3));
+    for Figure { name, value, unit, beside, ratio } in &figures {
+        let beside = beside.map_or_else(String::new, |(with, value)| format!("{with} {value:.2} {unit}"));
         let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-        println!("{name:<46}{:>10.2} ms{ratio:>8}  {beside}", seconds * 1e3);
+        println!("{name:<54}{value:>10.2} {unit:<3}{ratio:>8}  {beside}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// A build without optimisation measures itself.
-fn in_release(pairs: u32, json: bool) -> Result<ExitCode, String> {
+fn in_release(pairs: u32, json: bool, only: Option<Part>) -> Result<ExitCode, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["run", "--release", "--quiet", "--package", "cargo-vmtest", "--", "bench", "--pairs"]);
     command.arg(pairs.to_string()).args(json.then_some("--json"));
+    if let Some(part) = only.and_then(|part| part.to_possible_value()) {
+        command.args(["--only", part.get_name()]);
+    }
     let status = command.status().map_err(|e| format!("cannot run cargo: {e}"))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// In milliseconds.
 fn median(mut values: Vec<Duration>) -> f64 {
     values.sort();
-    values.get(values.len() / 2).copied().unwrap_or_default().as_secs_f64()
+    values.get(values.len() / 2).copied().unwrap_or_default().as_secs_f64() * 1e3
 }

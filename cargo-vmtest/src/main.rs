@@ -59,7 +59,7 @@ enum Command {
         #[arg(long)]
         nextest: bool,
     },
-    /// Measure: boots beside bare QEMUs, commands and copies beside OpenSSH, network and teardown.
+    /// Measure: boots beside bare VMMs, commands and copies beside OpenSSH, our own memory, network and teardown.
     Bench {
         #[command(flatten)]
         install: Install,
@@ -69,6 +69,9 @@ enum Command {
         /// How many pairs of each.
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
         pairs: u32,
+        /// Measure only this.
+        #[arg(long, value_enum)]
+        only: Option<bench::Part>,
     },
     /// Make fixture disks, and look into them.
     #[command(subcommand)]
@@ -235,8 +238,8 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
         Command::Test { install, args, nextest } => {
             install::ensure(install.install, Purpose::Tests).and_then(|()| suite::run(nextest, &args))
         }
-        Command::Bench { install, json, pairs } => {
-            install::ensure(install.install, Purpose::Cluster).and_then(|()| bench::run(pairs, json))
+        Command::Bench { install, json, pairs, only } => {
+            install::ensure(install.install, Purpose::Cluster).and_then(|()| bench::run(pairs, json, only))
         }
         Command::Lab { install, options } => install::ensure(install.install, Purpose::Cluster)
             .and_then(|()| rootless())

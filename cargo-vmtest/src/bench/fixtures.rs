@@ -9,7 +9,7 @@ use std::{
 
 use vmtest_fixtures::{Cache, Fixture};
 
-use super::{Figure, Pairs, median};
+use super::{Figure, Pairs};
 
 /// What an unchanged fixture may take is stated for so many files.
 const FILES: usize = 2000;
@@ -39,7 +39,7 @@ pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
     // The second finds the files too young to be trusted by their times, and reads them.
     ours(&small, &cache)?;
     let hits = (0..pairs.max(10)).map(|_| ours(&small, &cache)).collect::<Result<Vec<_>, _>>()?;
-    figures.push(Figure { name: "the same fixture, unchanged", seconds: median(hits), beside: None, ratio: None });
+    figures.push(Figure::time("the same fixture, unchanged", hits));
     Ok(figures)
 }
 

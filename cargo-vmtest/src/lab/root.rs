@@ -2,9 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io,
-    os::unix::fs::{MetadataExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 
@@ -91,6 +91,7 @@ const PROGRAMS: &[&str] = &[
     "ping",
     "ss",
     "ssh",
+    "ssh-keygen",
     "pasta",
     "passt",
     // Disks.
@@ -130,6 +131,7 @@ const LIBRARY_DIRS: &[&str] = &[
 ];
 /// The user who is not root, with ids for the machines of that user.
 pub(super) const USER: &str = "lab";
+const SHADOW: &str = "etc/shadow";
 const ETC: &[(&str, &str)] = &[
     (
         "etc/passwd",
@@ -138,6 +140,8 @@ const ETC: &[(&str, &str)] = &[
     ("etc/group", "root:x:0:\ntty:x:5:\nkvm:x:104:lab\nlab:x:1000:\nnogroup:x:65534:\n"),
     ("etc/subuid", "root:200000:65536\nlab:300000:65536\n"),
     ("etc/subgid", "root:200000:65536\nlab:300000:65536\n"),
+    // Nobody logs in; tests look whether it may be read.
+    (SHADOW, "root:*:::::::\n"),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
     ("etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"),
 ];
@@ -277,7 +281,11 @@ impl Wanted {
             fs::copy(from, place(at)?)?;
         }
         for (at, content) in ETC {
-            fs::write(place(Path::new(at))?, content)?;
+            let to = place(Path::new(at))?;
+            fs::write(&to, content)?;
+            if *at == SHADOW {
+                fs::set_permissions(&to, Permissions::from_mode(0o600))?;
+            }
         }
         fs::rename(work, dir)
     }
