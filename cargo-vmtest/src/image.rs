@@ -9,7 +9,7 @@ use vmtest_images::{Cache, ImageSpec, Progress, ensure};
 pub(crate) enum Command {
     /// Make an image, or find it in the cache.
     Build {
-        /// Its name, such as `debian-12`.
+        /// Its name, such as `debian-12` or `oci:path/to/image.tar`.
         name: String,
         /// A package that it has beside its own; may be repeated.
         #[arg(long = "package")]

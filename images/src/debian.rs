@@ -3,7 +3,6 @@
 //! `mmdebstrap` and `mkfs.ext4` run where all ids of a system are there ([`inside`]), so that owners, capabilities of
 //! files and setuid programs are those of an installation.
 
-mod inside;
 mod sources;
 
 use std::{
@@ -14,19 +13,18 @@ use std::{
     process::Command,
 };
 
-use inside::Inside;
-
 use crate::{
     Error, Progress, Result,
     image::{Built, INITRAMFS, KERNEL, NESTED, ROOT},
     initramfs::{self, Contents},
+    inside::Inside,
     packages,
 };
 
 /// Raised with every change to what is built, beside that of the scripts.
 const FORMAT: u32 = 2;
 /// Run inside: makes the root file system and its disk.
-const BUILD: &str = include_str!("guest/debian-build.sh");
+const BUILD: &str = concat!(include_str!("guest/debian-build.sh"), include_str!("guest/disk.sh"));
 /// Run by `mmdebstrap` when all packages are there.
 const CUSTOMIZE: &str = include_str!("guest/debian-customize.sh");
 /// Run by a guest's initramfs.
@@ -137,7 +135,7 @@ impl Request {
         hasher.update(self.key().as_bytes()).update(&versions).update(kernel_version.as_bytes());
         let key = hasher.finalize().to_hex()[..16].to_owned();
         let root = Some(LABEL.to_owned());
-        Ok(Built { key, dir: out, kernel_version, root, memory: Some(MEMORY) })
+        Ok(Built { key, dir: out, kernel_version, root, memory: Some(MEMORY), entrypoint: None })
     }
 
     /// Has the tree and the disk made.

@@ -33,6 +33,9 @@ pub struct Image {
     /// How much memory in bytes a machine has that says nothing; without, as little as any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
+    /// The program in the guest that starts the service of a container's image, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<String>,
 }
 
 /// A read-only disk that all machines of an image share.
@@ -97,6 +100,7 @@ pub fn ensure(cache: &Cache, spec: &ImageSpec, progress: &dyn Progress) -> Resul
     let built = match recipe {
         Recipe::Micro => micro::build(work.path(), progress)?,
         Recipe::Debian(request) => request.build(work.path(), progress)?,
+        Recipe::Oci(request) => request.build(cache, work.path(), progress)?,
     };
     publish(cache, spec, &stem, built)
 }
@@ -109,6 +113,8 @@ pub(crate) struct Built {
     /// The label of its root file system.
     pub(crate) root: Option<String>,
     pub(crate) memory: Option<u64>,
+    /// The program in the guest that starts its service.
+    pub(crate) entrypoint: Option<String>,
 }
 
 pub(crate) const KERNEL: &str = "vmlinuz";
@@ -117,7 +123,7 @@ pub(crate) const NESTED: &str = "initramfs-nested.cpio";
 pub(crate) const ROOT: &str = "root.ext4";
 
 fn publish(cache: &Cache, spec: &ImageSpec, stem: &str, built: Built) -> Result<Image> {
-    let dir = cache.images().join(format!("{}-{}", spec.name, built.key));
+    let dir = cache.images().join(format!("{}-{}", spec.kind(), built.key));
     if !dir.exists() {
         fs::rename(&built.dir, &dir).map_err(Error::file("rename", &built.dir))?;
     }
@@ -130,6 +136,7 @@ fn publish(cache: &Cache, spec: &ImageSpec, stem: &str, built: Built) -> Result<
         kernel_version: built.kernel_version,
         root: built.root.map(|label| Root { disk: dir.join(ROOT), label }),
         memory: built.memory,
+        entrypoint: built.entrypoint,
     };
     let text = serde_json::to_string_pretty(&image).expect("an image is plain data");
     let path = current_path(cache, stem);
@@ -157,7 +164,7 @@ pub fn record(cache: &Cache, spec: &ImageSpec) -> Result<PathBuf> {
 /// What the files of this image in the cache are called. One for each recipe, so that projects with different versions of
 /// this crate do not undo each other's builds.
 fn stem(spec: &ImageSpec, recipe: &Recipe) -> String {
-    format!("{}-{}", spec.name, recipe.key())
+    format!("{}-{}", spec.kind(), recipe.key())
 }
 
 fn current_path(cache: &Cache, stem: &str) -> PathBuf {

@@ -49,7 +49,9 @@ const HOST_MODULES: &[&str] = &[
 /// Where modules are in the guest.
 const MODULE_DIR: &str = "lib/vmtest";
 /// Where the guest's first process looks for the script by which it goes on with a root file system.
-const SWITCH: &str = "lib/vmtest/switch.sh";
+pub(crate) const SWITCH: &str = "lib/vmtest/switch.sh";
+/// The SSH server of a guest that has nothing else.
+pub(crate) const DROPBEAR: &str = "usr/sbin/dropbear";
 /// Where a package may keep its libraries.
 const LIBRARY_DIRS: &[&str] = &["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib64", "usr/lib64"];
 
@@ -69,8 +71,8 @@ impl Contents<'_> {
     /// Writes that of a machine that has nothing else, with an SSH server. It is not compressed: a guest would have to undo
     /// that.
     pub(crate) fn write_alone(&self, out: &Path) -> Result<()> {
-        let dropbear = find(self.userland, &["usr/sbin/dropbear"])?;
-        let mut files = vec![Own { at: "usr/sbin/dropbear".to_owned(), mode: 0o755, content: read(&dropbear)? }];
+        let dropbear = find(self.userland, &[DROPBEAR])?;
+        let mut files = vec![Own { at: DROPBEAR.to_owned(), mode: 0o755, content: read(&dropbear)? }];
         for (at, from) in libraries(self.userland, &dropbear)? {
             files.push(Own { at, mode: 0o755, content: read(&from)? });
         }

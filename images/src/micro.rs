@@ -66,7 +66,7 @@ pub(crate) fn build(work: &Path, progress: &dyn Progress) -> Result<Built> {
             .map_err(Error::file("change the mode of", file))?;
     }
     progress.step(100, "done");
-    Ok(Built { key: key_of(&files), dir: out, kernel_version, root: None, memory: None })
+    Ok(Built { key: key_of(&files), dir: out, kernel_version, root: None, memory: None, entrypoint: None })
 }
 
 fn kernel_packages() -> Result<Vec<String>> {

@@ -85,7 +85,7 @@ pub struct RootMount {
 }
 
 /// The kernel reads a further archive only where it begins at a multiple of this; elsewhere it is silently ignored.
-const ALIGNMENT: usize = 4;
+pub(crate) const ALIGNMENT: usize = 4;
 /// The lists of modules that the guest loads.
 const MODULES: &[&str] = &["lib/vmtest/order", "lib/vmtest/drivers"];
 

@@ -8,12 +8,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, debian, image::MICRO, micro};
+use crate::{Error, Result, debian, image::MICRO, micro, oci};
 
 /// An image as it is asked for: by its name, and with what shall be in it beside its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ImageSpec {
-    /// One of [`known`](crate::known).
+    /// One of [`known`](crate::known), or `oci:` and the path of a container's image in the OCI layout, with the name of one
+    /// image of it behind a colon where there are several.
     pub name: String,
     /// Packages of its distribution that it has beside its own, with all that they depend on.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -43,12 +44,27 @@ impl fmt::Display for ImageSpec {
 pub(crate) enum Recipe {
     Micro,
     Debian(debian::Request),
+    Oci(Box<oci::Request>),
 }
 
 impl ImageSpec {
     /// Whether a machine can run it that has no kernel of its own.
     pub fn needs_no_kernel(&self) -> bool {
         self.name == MICRO
+    }
+
+    /// The same with a path in its name seen from this directory.
+    #[must_use]
+    pub fn seen_from(mut self, base: &Path) -> Self {
+        if let Some(path) = self.name.strip_prefix(oci::PREFIX) {
+            self.name = format!("{}{}", oci::PREFIX, base.join(path).display());
+        }
+        self
+    }
+
+    /// What kind of image it is, in the names of files.
+    pub(crate) fn kind(&self) -> &str {
+        if self.name.starts_with(oci::PREFIX) { "oci" } else { &self.name }
     }
 
     /// # Errors
@@ -58,6 +74,15 @@ impl ImageSpec {
             let more = !self.packages.is_empty() || self.prepare.is_some();
             let why = "it has no package manager and nothing that lasts: take `debian-12`";
             return if more { Err(Error::refused(self, why)) } else { Ok(Recipe::Micro) };
+        }
+        if self.name.starts_with(oci::PREFIX) {
+            let more = !self.packages.is_empty() || self.prepare.is_some();
+            let why = "nothing is added to the image of a container: make one that has it";
+            return if more {
+                Err(Error::refused(self, why))
+            } else {
+                Ok(Recipe::Oci(oci::Request::read(&self.name)?.into()))
+            };
         }
         let Some(release) = debian::release(&self.name) else {
             return Err(Error::Unknown { name: self.name.clone(), known: crate::known().join(", ") });
@@ -81,6 +106,7 @@ impl Recipe {
         match self {
             Self::Micro => micro::recipe(),
             Self::Debian(request) => request.key(),
+            Self::Oci(request) => request.key(),
         }
     }
 }

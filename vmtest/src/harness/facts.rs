@@ -247,6 +247,7 @@ fn image(
         release: image.kernel_version,
         root: image.root.map(|root| RootFacts { path: root.disk, label: root.label }),
         memory: image.memory,
+        entrypoint: image.entrypoint,
     };
     Ok(image.map(facts))
 }

@@ -325,6 +325,7 @@ fn plan_node(
         cmdline,
         scratch,
         root: image.root.is_some(),
+        entrypoint: image.entrypoint.clone(),
         disks,
         fake: fake.cloned(),
     };

@@ -123,6 +123,8 @@ pub struct ImageFacts {
     pub root: Option<RootFacts>,
     /// How much memory in bytes a machine of it has that says nothing.
     pub memory: Option<u64>,
+    /// The program in the guest that starts its service, if it has one.
+    pub entrypoint: Option<String>,
 }
 
 /// A kernel that is given by path.

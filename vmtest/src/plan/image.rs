@@ -17,11 +17,12 @@ pub(super) const DEFAULT_ROOT_DISK: u64 = 2 << 30;
 pub(crate) fn image_of(own: &NodeSettings, defaults: &NodeSettings, base: &Path) -> ImageSpec {
     let name = own.image.as_deref().or(defaults.image.as_deref()).unwrap_or(DEFAULT_IMAGE);
     let prepare = own.prepare.as_ref().or(defaults.prepare.as_ref());
-    ImageSpec {
+    let spec = ImageSpec {
         name: name.to_owned(),
         packages: defaults.packages.union(&own.packages).cloned().collect(),
         prepare: prepare.map(|program| base.join(program)),
-    }
+    };
+    spec.seen_from(base)
 }
 
 /// Whether a machine of this backend can run it.
@@ -64,6 +65,7 @@ mod tests {
             release: "6.1.0-debian".into(),
             root: Some(RootFacts { path: "/cache/debian/root.ext4".into(), label: "vmtest-root".into() }),
             memory: Some(512 << 20),
+            entrypoint: None,
         };
         let mut facts = facts();
         facts.images.insert(image, Ok(debian));

@@ -54,6 +54,9 @@ pub struct NodePlan {
     /// Whether its root file system is the first of its disks, with what it writes on its scratch disk; else it is in memory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub root: bool,
+    /// The program in the guest that starts the service of its image, if the image has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<String>,
     /// Disks in the order in which the guest sees them.
     pub disks: Vec<DiskPlan>,
     /// What a fake machine does wrong and answers.

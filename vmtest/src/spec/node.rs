@@ -125,7 +125,8 @@ impl NodeSpec {
         self
     }
 
-    /// The guest image.
+    /// The guest image: `micro`, `debian-12`, `debian-13`, or `oci:` and the path of a container's image in the OCI layout, seen
+    /// from [`base`](crate::ClusterBuilder::base).
     #[must_use]
     pub fn image(mut self, image: impl Into<String>) -> Self {
         self.settings.image = Some(image.into());

@@ -108,6 +108,29 @@ impl Node {
         Spawn::new(self, command.as_ref())
     }
 
+    /// Starts the service of the image of a container (`image = "oci:.."`) beside the test: its entrypoint and command, in its
+    /// working directory, with its environment and as its user. Await its start, as with [`spawn`](Self::spawn).
+    ///
+    /// ```no_run
+    /// # use vmtest::prelude::*;
+    /// # async fn body(web: Node) -> Result {
+    /// let _service = web.entrypoint()?.await?;
+    /// web.wait_for_port(80).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Kind::Spec`] where the image has none.
+    pub fn entrypoint(&self) -> Result<Spawn<'_>, Error> {
+        let program = self.member.plan.entrypoint.as_ref().ok_or_else(|| {
+            let message = "its image says of no program that it is its service: only the image of a container does, by its \
+                           entrypoint or its command";
+            Error::new(Kind::Spec, message).on_node(self.name()).in_phase(Phase::Body)
+        })?;
+        Ok(self.spawn(format!("exec {program}")))
+    }
+
     /// A command that logs in to the machine with OpenSSH, for tools that bring their own client: rsync, ansible, a
     /// person's terminal. It works where the cluster's network is: in a child of the body, or in
     /// [`enter`](crate::Cluster::enter). Key and host key are files of the run and vanish with it.

@@ -159,6 +159,7 @@ mod tests {
             snapshots: false,
             scratch: Some(1 << 30),
             root: false,
+            entrypoint: None,
             disks: vec![disk("/cache/a.ext4", true), disk("scratch/disk.ext4", false)],
         }
     }

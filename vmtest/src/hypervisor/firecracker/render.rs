@@ -134,6 +134,7 @@ mod tests {
             kernel: "/cache/vmlinux".into(),
             foreign_kernel: false,
             root: false,
+            entrypoint: None,
             initramfs: "initramfs".into(),
             cmdline: "console=ttyS0 panic=-1".into(),
             fake: None,

@@ -217,6 +217,7 @@ mod tests {
             fake: None,
             scratch: None,
             root: false,
+            entrypoint: None,
             disks: vec![DiskPlan { path: "/a,b.ext4".into(), label: "l".into(), at: "/srv".into(), read_only: true }],
         }
     }

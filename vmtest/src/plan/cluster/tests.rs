@@ -16,6 +16,7 @@ pub(in crate::plan) fn facts() -> Facts {
         release: "6.1.0".into(),
         root: None,
         memory: None,
+        entrypoint: None,
     };
     Facts {
         backend: Ok(backend("qemu", true, &[Capability::OwnKernel, Capability::Nested], 100 << 20)),

@@ -25,7 +25,7 @@ const HOLDER: &[&str] = &["setpriv", "--pdeathsig", "KILL", "unshare", "--user",
 
 /// A place with all ids of a system.
 #[derive(Debug)]
-pub(super) struct Inside {
+pub(crate) struct Inside {
     /// The first of the ids that are a system's there; without, the ids here are.
     first: Option<u32>,
 }
@@ -35,7 +35,7 @@ impl Inside {
     ///
     /// # Errors
     /// [`Error::Ids`] where this process has not enough of them.
-    pub(super) fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<Self> {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let maps = [read("/proc/self/uid_map"), read("/proc/self/gid_map")];
         let found = geteuid().is_root().then(|| maps.map(|map| range(&map)));
@@ -45,12 +45,17 @@ impl Inside {
         }
     }
 
+    /// The first of the ids that are a system's there, as they are here.
+    pub(crate) fn first(&self) -> u32 {
+        self.first.unwrap_or(0)
+    }
+
     /// Runs this script with these arguments in this directory, with the file as what it reads, and hands over each line
     /// that it prints.
     ///
     /// # Errors
     /// When it cannot be started, or not be followed.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         script: &str,
         args: &[&str],
