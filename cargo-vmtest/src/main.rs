@@ -1,6 +1,7 @@
 //! The `cargo vmtest` command.
 
 mod bench;
+mod binaries;
 mod completions;
 mod console;
 mod cp;
@@ -15,6 +16,7 @@ mod ls;
 mod output;
 mod prune;
 mod report;
+mod repro;
 mod ssh;
 mod suite;
 mod target;
@@ -26,7 +28,7 @@ use clap::{Args, Parser, Subcommand};
 use install::Purpose;
 
 const EXIT_CODES: &str =
-    "Exit codes: 0 success, 1 failure, 2 wrong usage. `test`, `lab`, `up` and `ssh` pass on the exit code of what they run.
+    "Exit codes: 0 success, 1 failure, 2 wrong usage. `test`, `lab`, `up`, `repro` and `ssh` pass on the exit code of what they run.
 
 Runs are named by their id or test, machines by `run/node` or `node`; a unique part is enough.";
 
@@ -208,6 +210,21 @@ enum Command {
         #[arg(long, value_enum, default_value_t = report::Format::Html)]
         format: report::Format,
     },
+    /// Run a test again as it was run, with its settings and on its backend, and say what is otherwise now: this host, images,
+    /// the plan. A failed test prints this line.
+    Repro {
+        /// The directory of the attempt.
+        dir: PathBuf,
+        /// Keep the cluster where the test fails, to look into it.
+        #[arg(long)]
+        hold: bool,
+        /// The test binary, where it is not built here: of an archive, for example.
+        #[arg(long, conflicts_with = "args")]
+        binary: Option<PathBuf>,
+        /// More arguments for `cargo test` that say how it is built, such as features.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
 }
 
 #[derive(Args)]
@@ -253,6 +270,7 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
             install::cloud_hypervisor(url.as_deref(), sha256.as_deref())
         }
         Command::Report { dir, format } => report::run(dir, format),
+        Command::Repro { dir, hold, binary, args } => repro::run(&dir, hold, binary, &args),
         Command::Image(command) => rootless().and_then(|()| image::run(command)),
         Command::Prune { dry_run, json } => rootless().and_then(|()| prune::run(dry_run, json)),
         Command::Up { test, args } => up::run(&test, &args),

@@ -1,14 +1,13 @@
 //! `cargo vmtest up`.
 
 use std::{
-    io::{BufRead, BufReader},
-    os::unix::process::ExitStatusExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, ExitCode, Stdio},
 };
 
-use serde_json::Value;
 use vmtest::harness::{LIST, LISTED, UP};
+
+use crate::binaries::{TestBinary, build, pass_on};
 
 /// A test that makes a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,30 +27,14 @@ pub(crate) fn run(name: &str, args: &[String]) -> Result<ExitCode, String> {
     let mut command = Command::new(&test.binary);
     command.args([&test.path, "--exact", "--include-ignored", "--nocapture"]).current_dir(&test.dir);
     command.env(UP, "1").env_remove("VMTEST_HOLD").env("CARGO_MANIFEST_DIR", &test.dir).env_remove("CARGO_PKG_NAME");
-    let status = command.status().map_err(|e| format!("cannot run {}: {e}", test.binary.display()))?;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    Ok(ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+    pass_on(&mut command)
 }
 
 /// Builds all test binaries, and asks each for its tests.
 fn tests(args: &[String]) -> Result<Vec<Test>, String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
-    if args.is_empty() {
-        build.arg("--workspace")
-    } else {
-        build.args(args)
-    };
-    let mut build = build.stdout(Stdio::piped()).spawn().map_err(|e| format!("cannot run cargo: {e}"))?;
-    let lines = BufReader::new(build.stdout.take().expect("it was asked for")).lines();
-    let binaries: Vec<_> = lines.map_while(Result::ok).filter_map(|line| binary(&line)).collect();
-    let status = build.wait().map_err(|e| format!("cannot wait for cargo: {e}"))?;
-    if !status.success() {
-        return Err(format!("the tests cannot be built: cargo ended with {status}"));
-    }
+    let whole = ["--workspace".to_owned()];
     let mut tests = Vec::new();
-    for (target, binary, dir) in binaries {
+    for TestBinary { target, path: binary, dir } in build(if args.is_empty() { &whole } else { args })? {
         let output = Command::new(&binary).arg("--list").env(LIST, "1").current_dir(&dir).stdin(Stdio::null()).output();
         let output = output.map_err(|e| format!("cannot run {}: {e}", binary.display()))?;
         let listed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -64,16 +47,6 @@ fn tests(args: &[String]) -> Result<Vec<Test>, String> {
     }
     tests.sort_by(|a, b| (&a.target, &a.path).cmp(&(&b.target, &b.path)));
     Ok(tests)
-}
-
-/// Of a message of Cargo: a test binary's target, its path and the directory of its package.
-fn binary(message: &str) -> Option<(String, PathBuf, PathBuf)> {
-    let message: Value = serde_json::from_str(message).ok()?;
-    if message["profile"]["test"] != true {
-        return None;
-    }
-    let dir = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
-    Some((message["target"]["name"].as_str()?.to_owned(), message["executable"].as_str()?.into(), dir))
 }
 
 /// By its path, its end or a part of it, where that is clear; behind the name of its binary's target and a slash, too.
@@ -127,17 +100,5 @@ mod tests {
         assert_eq!(chosen("fails").unwrap_err(), "`fails` can be:\n  endings/fails\n  signals/fails");
         assert!(chosen("elects").unwrap_err().contains("there are:\n  endings/victims::panics"));
         assert!(choose(&[], "x").unwrap_err().contains("none at all"));
-    }
-
-    #[test]
-    fn of_what_cargo_says_only_test_binaries_count() {
-        let message = |test: bool| {
-            format!(
-                r#"{{"reason":"compiler-artifact","manifest_path":"/w/p/Cargo.toml","target":{{"name":"t"}},"profile":{{"test":{test}}},"executable":"/w/t-1"}}"#
-            )
-        };
-        assert_eq!(binary(&message(true)), Some(("t".into(), "/w/t-1".into(), "/w/p".into())));
-        assert_eq!(binary(&message(false)), None);
-        assert_eq!(binary("{\"reason\":\"build-finished\",\"success\":true}"), None);
     }
 }

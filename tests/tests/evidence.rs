@@ -260,7 +260,8 @@ fn a_failure_leaves_what_says_why() {
         "failed: `echo why >&2; exit 7` on `web`: exit code 7",
         "nothing was anomalous",
         &format!("everything: {}", attempt.display()),
-        "cargo test -p vmtest-tests --test evidence -- --exact victims::fails --include-ignored",
+        "by cargo alone: cargo test -p vmtest-tests --test evidence -- --exact victims::fails --include-ignored",
+        &format!("again: cargo vmtest repro {}", attempt.display()),
     ] {
         assert!(said.contains(part), "no `{part}` in\n{said}");
     }
@@ -300,7 +301,7 @@ fn a_machine_that_ended_by_itself_is_the_first_cause() {
 fn a_panic_has_a_first_cause() {
     let left = Left::new();
     let ended = left.victim("panics").run().assert_failed_with(&["the words of the body", "first cause, "]);
-    assert_eq!(printed(&ended, "first cause, ").len(), 4, "{}", ended.text());
+    assert_eq!(printed(&ended, "first cause, ").len(), 5, "{}", ended.text());
     assert_eq!(text(&left.attempt().join("failure.txt")), "the words of the body");
 }
 

@@ -12,13 +12,17 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Printed, place};
+use super::{Printed, Started, place};
 use crate::host::{LineLog, random};
 
 /// What is there from the first moment on. A directory with it and without [`VERDICT`] is of a process that was killed.
 pub(crate) const STARTED: &str = "started.json";
 /// What is written last.
 pub(crate) const VERDICT: &str = "verdict.json";
+/// What was asked for.
+pub(crate) const SPEC: &str = "spec.json";
+/// What was decided.
+pub(crate) const PLAN: &str = "plan.json";
 /// The events, a line each.
 pub(crate) const TIMELINE: &str = "timeline.jsonl";
 /// The whole text of a failure.
@@ -59,31 +63,14 @@ impl Attempt {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub(crate) fn begin(root: &Path, test: &str, name: &str) -> io::Result<Self> {
-        let now = SystemTime::now();
-        let time = humantime::format_rfc3339_millis(now).to_string().replace([':', '-'], "");
+    pub(crate) fn begin(root: &Path, started: &Started) -> io::Result<Self> {
+        let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string().replace([':', '-'], "");
         let id = format!("{time}-{:08x}", u32::from_ne_bytes(random()?));
-        let dir = root.join(place::directory_of(&place::binary(), test)).join(id);
+        let dir = root.join(place::directory_of(&started.binary, &started.test)).join(id);
         DirBuilder::new().recursive(true).mode(0o755).create(&dir)?;
         let timeline = LineLog::open(&dir.join(TIMELINE), TIMELINE_LIMIT, TIMELINE_CUT)?;
         let attempt = Self { dir, timeline, outputs: AtomicU64::new(0) };
-        let settings = std::env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with("VMTEST_"))?;
-            Some((name, Value::from(value.to_string_lossy())))
-        });
-        let unix = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        attempt.write_json(
-            STARTED,
-            &json!({
-                "test": name,
-                "binary": place::binary(),
-                "package": std::env::var("CARGO_PKG_NAME").ok(),
-                "pid": std::process::id(),
-                "unix_time": unix.as_secs_f64(),
-                "settings": settings.collect::<serde_json::Map<_, _>>(),
-                "runner_attempt": std::env::var("NEXTEST_ATTEMPT").ok(),
-            }),
-        );
+        attempt.write_json(STARTED, started);
         Ok(attempt)
     }
 
@@ -204,7 +191,8 @@ mod tests {
     #[test]
     fn of_what_passed_the_newest_are_kept_and_of_what_failed_all() {
         let dir = tempfile::tempdir().unwrap();
-        let begin = || Attempt::begin(dir.path(), "a::test", "a::test").unwrap();
+        let started = Started::now("a::test", Path::new("/"), Path::new("/"));
+        let begin = || Attempt::begin(dir.path(), &started).unwrap();
         let failed = begin();
         failed.end(Some("broken"), 1.0);
         let killed = begin();
@@ -218,7 +206,8 @@ mod tests {
     #[test]
     fn long_outputs_are_files() {
         let dir = tempfile::tempdir().unwrap();
-        let attempt = Attempt::begin(dir.path(), "t", "t").unwrap();
+        let started = Started::now("t", Path::new("/"), Path::new("/"));
+        let attempt = Attempt::begin(dir.path(), &started).unwrap();
         assert_eq!(attempt.printed(1, "stdout", b"\xffx", 2).text, "\u{fffd}x");
         let long = attempt.printed(2, "stderr", &[b'a'; 10_000], 20_000);
         assert_eq!((long.text.len(), long.bytes), (INLINE, 20_000));

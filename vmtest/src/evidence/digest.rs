@@ -5,6 +5,7 @@ use std::{fmt, path::Path, time::Duration};
 use serde::Serialize;
 
 use super::{
+    again,
     attempt::FAILURE,
     health::Finding,
     work::{Awaited, Work},
@@ -14,9 +15,9 @@ use super::{
 const HEAD: usize = 16;
 const TAIL: usize = 5;
 /// The same of a message that shows a console itself, so that no other is shown.
-const TAIL_WITH_CONSOLE: usize = 15;
+const TAIL_WITH_CONSOLE: usize = 14;
 /// What stands above a console in a message.
-const CONSOLE_MARK: &str = "last console lines";
+pub(super) const CONSOLE_MARK: &str = "last console lines";
 /// How many lines of the console of the node in question are shown.
 const CONSOLE_LINES: usize = 8;
 /// Of what is under way, the outermost says most.
@@ -43,7 +44,7 @@ pub(super) struct Digest<'a> {
     /// The last lines of the console of each node.
     pub(super) consoles: &'a [(String, Vec<String>)],
     pub(super) artifacts: Option<&'a Path>,
-    /// The line that runs it again.
+    /// The line that runs it again by Cargo alone.
     pub(super) again: &'a str,
 }
 
@@ -149,10 +150,14 @@ impl fmt::Display for Digest<'_> {
                 writeln!(f, "    {}", cut(line))?;
             }
         }
-        if let Some(dir) = self.artifacts {
-            writeln!(f, "  everything: {}", dir.display())?;
+        match self.artifacts {
+            Some(dir) => {
+                writeln!(f, "  everything: {}", dir.display())?;
+                writeln!(f, "  by cargo alone: {}", self.again)?;
+                write!(f, "  again: {}", again::by_repro(dir))
+            }
+            None => write!(f, "  again: {}", self.again),
         }
-        write!(f, "  again: {}", self.again)
     }
 }
 
@@ -224,7 +229,8 @@ mod tests {
               last lines of the console of `db`:
                 the last line of db
               everything: /artifacts/1
-              again: cargo test"#]]
+              by cargo alone: cargo test
+              again: cargo vmtest repro /artifacts/1"#]]
         .assert_eq(&digest.to_string());
     }
 
@@ -243,7 +249,8 @@ mod tests {
               failed: `false` on `db`: exit code 1
               nothing was anomalous: no machine ended by itself, and no console shows trouble
               everything: /artifacts/1
-              again: cargo test"#]]
+              by cargo alone: cargo test
+              again: cargo vmtest repro /artifacts/1"#]]
         .assert_eq(&Digest { failed: Some(&failed), ..digest("`false` failed", &[], &[]) }.to_string());
     }
 

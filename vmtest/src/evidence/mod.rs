@@ -3,6 +3,7 @@
 mod again;
 mod artifacts;
 mod attempt;
+mod before;
 mod digest;
 mod event;
 mod health;
@@ -10,6 +11,8 @@ pub(crate) mod inside;
 mod kept;
 mod place;
 mod recorder;
+mod signature;
+mod started;
 mod waiting;
 mod work;
 
@@ -19,12 +22,15 @@ pub use crate::{
 };
 pub use artifacts::Artifacts;
 pub(crate) use attempt::Attempt;
+pub use before::REPEATS;
 pub use event::{Event, Observer};
 pub use health::Sign;
 pub use kept::{ConsoleLine, Ending, Kept};
 pub(crate) use place::root as artifacts_root;
 pub(crate) use recorder::Recorder;
 pub use recorder::step;
+pub use signature::signature;
+pub use started::{HostMachine, Started};
 pub(crate) use waiting::{ShownWait, say};
 pub(crate) use work::Span;
 pub use work::{Outcome, Printed, Work};

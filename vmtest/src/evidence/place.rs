@@ -57,6 +57,30 @@ pub(crate) fn full_name(path: &str) -> String {
     said.find(is_it).unwrap_or_else(|| path.to_owned())
 }
 
+/// The name by which a runner knows the test that runs on the calling thread, and asks for a cluster of this name.
+pub(crate) fn runner_name(test: &str) -> String {
+    let full = full_name(test);
+    if full != test {
+        return full;
+    }
+    let is_test = |name: &String| name != "main" && !name.starts_with("tokio-") && !name.starts_with("vmtest-");
+    let thread = thread::current().name().map(str::to_owned).filter(is_test);
+    let exact = || {
+        let args: Vec<_> = env::args().skip(1).collect();
+        let mut named = args.iter().filter(|arg| !arg.starts_with('-'));
+        named.next().filter(|_| args.iter().any(|arg| arg == "--exact")).cloned()
+    };
+    // Of one that was asked for by several names, the first may be another test; it has a thread of its own then.
+    thread.or_else(|| env::var("NEXTEST_TEST_NAME").ok()).or_else(exact).unwrap_or(full)
+}
+
+/// The directory of the profile with which the running binary was built, in its target directory.
+pub(crate) fn profile() -> Option<String> {
+    let exe = env::current_exe().ok()?;
+    let deps = exe.ancestors().skip(1).find(|dir| dir.file_name() == Some(OsStr::new("deps")))?;
+    Some(deps.parent()?.file_name()?.to_string_lossy().into_owned())
+}
+
 /// The directory of all attempts of a test, below the root: without what an archive or a store of artifacts refuses.
 pub(crate) fn directory_of(binary: &str, test: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
@@ -95,5 +119,6 @@ mod tests {
         let path = "evidence::place::tests::a_test_knows_its_name";
         assert_eq!(full_name(path), path);
         assert_eq!(full_name("another"), "another");
+        assert_eq!((runner_name(path), runner_name("another")), (path.to_owned(), path.to_owned()));
     }
 }

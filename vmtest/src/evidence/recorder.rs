@@ -16,8 +16,9 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Event, Observer, Outcome, Printed,
-    attempt::{Attempt, FAILURE, shortened},
+    Event, Observer, Outcome, Printed, Started,
+    attempt::{Attempt, FAILURE, PLAN, SPEC, shortened},
+    before::Before,
     digest::Digest,
     health::{Finding, Sign, complaint},
     place,
@@ -42,6 +43,8 @@ pub(crate) struct Recorder {
     observer: Option<Observer>,
     /// `None` where nothing can be kept.
     attempt: Option<Attempt>,
+    /// The attempt that it repeats, if it does, with its own start.
+    before: Option<(Before, Started)>,
     /// How many pieces of work there were.
     works: AtomicU64,
     seen: Mutex<Seen>,
@@ -77,15 +80,23 @@ impl fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    /// Begins, on the thread that asks for the cluster, with artifacts below `root` if there is one.
-    pub(crate) fn begin(spec: &ClusterSpec, observer: Option<Observer>, root: Option<&Path>) -> Arc<Self> {
+    /// Begins, on the thread that asks for the cluster, with artifacts below `root` if there is one. Images and fixture disks
+    /// are in the cache.
+    pub(crate) fn begin(
+        spec: &ClusterSpec,
+        observer: Option<Observer>,
+        root: Option<&Path>,
+        cache: &Path,
+    ) -> Arc<Self> {
         let test = place::full_name(&spec.name);
+        let started = Started::now(&test, &spec.base, cache);
+        let before = Before::of(&started);
         let attempt = root.and_then(|root| {
-            let begun = Attempt::begin(root, &test, &test);
+            let begun = Attempt::begin(root, &started);
             begun.inspect_err(|e| tracing::warn!("no artifacts are kept in {}: {e}", root.display())).ok()
         });
         if let Some(attempt) = &attempt {
-            attempt.write_json("spec.json", spec);
+            attempt.write_json(SPEC, spec);
         }
         Arc::new(Self {
             began: Instant::now(),
@@ -93,6 +104,7 @@ impl Recorder {
             test,
             observer,
             attempt,
+            before: before.map(|before| (before, started)),
             works: AtomicU64::new(0),
             seen: Mutex::default(),
         })
@@ -101,6 +113,16 @@ impl Recorder {
     /// Time since it began: the clock of the timeline.
     pub(crate) fn now(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// This was decided, and this runs it.
+    pub(crate) fn planned(&self, plan: &impl Serialize, backend: &str) {
+        if let Some(attempt) = &self.attempt {
+            attempt.write_json(PLAN, plan);
+        }
+        if let Some((before, now)) = &self.before {
+            before.planned(&self.spec, plan, backend, now);
+        }
     }
 
     /// Where the artifacts of this attempt are, if they are kept.
@@ -229,7 +251,7 @@ impl Recorder {
             findings: &seen.findings,
             consoles,
             artifacts: self.attempt.as_ref().map(Attempt::dir),
-            again: &super::again::line(&self.spec, &self.test),
+            again: &super::again::by_cargo(&self.spec, &self.test),
         };
         let text = digest.to_string();
         let first = digest.first();
@@ -244,6 +266,9 @@ impl Recorder {
 
     /// Everything is over, and the test has failed with these words or passed.
     pub(crate) fn end(&self, failure: Option<&str>) {
+        if let Some((before, _)) = &self.before {
+            before.ended(failure);
+        }
         if let Some(attempt) = &self.attempt {
             attempt.end(failure, self.now().as_secs_f64());
         }

@@ -92,10 +92,11 @@ impl Session {
     /// To be called on the thread that asks for the cluster: the traces of the body go where those of this thread go.
     pub(super) fn new(spec: ClusterSpec, observer: Option<Observer>) -> Self {
         // A wrong setting is the failure of the run itself.
-        let setting = Settings::get().ok().map(|settings| settings.artifacts.as_deref());
+        let settings = Settings::get().ok();
         let crate_dir = Some(&*spec.base).filter(|base| base.is_absolute() && base.join("Cargo.toml").is_file());
-        let root = setting.and_then(|setting| artifacts_root(setting, crate_dir));
-        let recorder = Recorder::begin(&spec, observer, root.as_deref());
+        let root = settings.and_then(|settings| artifacts_root(settings.artifacts.as_deref(), crate_dir));
+        let cache = settings.map(Settings::cache_dir).unwrap_or_default();
+        let recorder = Recorder::begin(&spec, observer, root.as_deref(), &cache);
         Self::of(spec, recorder)
     }
 
@@ -301,9 +302,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Unprepared> {
         gather(&spec, settings, budget.facts(), &host, &recorder);
     let plan = plan::plan(&spec, &facts).map_err(|error| Unprepared::without_plan(error, may_skip))?;
     let hypervisor = hypervisor.expect("a plan has a backend");
-    if let Some(attempt) = recorder.attempt() {
-        attempt.write_json("plan.json", &plan);
-    }
+    recorder.planned(&plan, &backend);
 
     let request = Request { run: id.clone(), test: plan.name.clone(), wants: plan.claim, spare: plan.spare };
     let mut cancelled = caller.cancelled;

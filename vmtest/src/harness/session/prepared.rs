@@ -1,6 +1,6 @@
 //! A run of fake machines before its first effect, for tests that go on by themselves.
 
-use std::{fs, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -44,7 +44,7 @@ pub(super) fn torn_down_as<T: Send>(
         spec.backends.push("fake".to_owned());
         spec.nodes = ["first", "second"].map(NodeSpec::new).into();
         spec.nodes[0].settings.disk = Some(DISK);
-        let recorder = Recorder::begin(&spec, None, None);
+        let recorder = Recorder::begin(&spec, None, None, Path::new(""));
         let caller = Caller {
             cancelled: cancelled.subscribe(),
             outside: outside.handle().clone(),
