@@ -207,8 +207,12 @@ enum Command {
         /// The directory of one attempt, or of many; by default that of the workspace, `target/vmtest`.
         dir: Option<PathBuf>,
         /// Pages in that directory, or a summary on stdout.
-        #[arg(long, value_enum, default_value_t = report::Format::Html)]
-        format: report::Format,
+        #[arg(long, value_enum)]
+        format: Option<report::Format>,
+        /// In place of single attempts: p50 and p95 of each phase over all runs, and the tests that have passed and failed, by
+        /// what their failures have in common. Also with `--format json`.
+        #[arg(long)]
+        history: bool,
     },
     /// Run a test again as it was run, with its settings and on its backend, and say what is otherwise now: this host, images,
     /// the plan. A failed test prints this line.
@@ -269,7 +273,8 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
         Command::Install { program: install::Vmm::CloudHypervisor, url, sha256 } => {
             install::cloud_hypervisor(url.as_deref(), sha256.as_deref())
         }
-        Command::Report { dir, format } => report::run(dir, format),
+        Command::Report { dir, format, history: true } => report::history(dir, format),
+        Command::Report { dir, format, history: false } => report::run(dir, format.unwrap_or(report::Format::Html)),
         Command::Repro { dir, hold, binary, args } => repro::run(&dir, hold, binary, &args),
         Command::Image(command) => rootless().and_then(|()| image::run(command)),
         Command::Prune { dry_run, json } => rootless().and_then(|()| prune::run(dry_run, json)),

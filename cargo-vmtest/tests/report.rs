@@ -89,6 +89,46 @@ fn summaries_are_for_other_programs() {
     assert_eq!((&json[0]["test"], &json[0]["first_cause"]["node"]), (&"breaks".into(), &"db".into()));
 }
 
+#[test]
+fn the_history_is_shown_and_read_by_programs() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let history = dir.path().join("history");
+    fs::create_dir(&history).expect("it can be made");
+    let line = |id: u32, verdict: &str| {
+        json!({
+            "id": id.to_string(), "test": "t", "binary": "b", "backend": "fake", "began": id, "verdict": verdict, "took": 1.0,
+            "phases": {"boot": id}, "signature": if verdict == "failed" { "it broke" } else { "" },
+        })
+    };
+    let lines = [line(1, "passed"), line(2, "failed")].map(|line| format!("{line}\n")).concat();
+    fs::write(history.join("1000.jsonl"), lines).expect("it can be written");
+    // Of a process that was killed, and one that cannot be told from it in another form.
+    let killed = json!({
+        "format": 1, "vmtest": "1", "test": "t", "runner_name": "t", "binary": "b", "package": null, "target": [], "profile": null,
+        "pid": 0x7fff_ffff, "unix_time": 3.0, "settings": {}, "runner_attempt": null, "cache": "/c",
+        "host": {"kernel": "6", "arch": "x", "cpus": 1, "memory": 1},
+    });
+    let attempt = dir.path().join("b.t/3");
+    fs::create_dir_all(&attempt).expect("it can be made");
+    fs::write(attempt.join("started.json"), killed.to_string()).expect("it can be written");
+    let place = dir.path().display().to_string();
+    for _ in 0..2 {
+        let said = report(&[&place, "--history"]);
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.status.success(), "{said:?}");
+        assert!(text.contains("  b t: 2 of 3 runs failed\n"), "{text}");
+        assert!(text.contains("it broke\n") && text.contains("it was killed: there is no verdict\n"), "{text}");
+        assert!(text.contains("  boot                              1.000 s    2.000 s      2\n"), "{text}");
+    }
+    let json = report(&[&place, "--history", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
+    assert_eq!((&json["runs"], &json["backends"]["fake"][0]["p95"]), (&3.into(), &2.0.into()));
+    let none = report(&["/nonexistent", "--history"]);
+    assert!(String::from_utf8_lossy(&none.stderr).contains("there is no history in /nonexistent"), "{none:?}");
+    let junit = report(&[&place, "--history", "--format", "junit"]);
+    assert!(String::from_utf8_lossy(&junit.stderr).contains("JSON with `--format json`"), "{junit:?}");
+}
+
 /// What a browser makes of a page with a hundred thousand lines: all are counted, and it is at the first cause.
 #[test]
 #[ignore = "needs chromium"]

@@ -149,6 +149,7 @@ impl Left {
 
     fn attempts(&self) -> Vec<PathBuf> {
         let tests = fs::read_dir(self.root.path()).expect("it is there").flatten();
+        let tests = tests.filter(|test| test.file_name() != "history");
         let attempts = tests.flat_map(|test| fs::read_dir(test.path()).expect("a directory").flatten());
         attempts.map(|attempt| attempt.path()).collect()
     }

@@ -111,6 +111,6 @@ pub mod __private {
             Context, MAKERS, Maker, Param, Parameter, SKIPPED, Setting, Skipped, TestCase, install_cloud_hypervisor,
             manifest_dir, run,
         },
-        spec::{Allow, Capability, NetworkPlace},
+        spec::{Allow, Capability, NetworkPlace, TimedPhase},
     };
 }

@@ -1,5 +1,6 @@
 //! `cargo vmtest report`: what is kept of tests, as pages to read and as files for other programs.
 
+mod history;
 mod page;
 mod summary;
 
@@ -11,6 +12,9 @@ use std::{
 
 use clap::ValueEnum;
 use vmtest::evidence::Kept;
+
+use crate::output::print;
+use history::History;
 
 /// In which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,6 +42,24 @@ pub(crate) fn run(dir: Option<PathBuf>, format: Format) -> Result<ExitCode, Stri
         Format::Junit => print!("{}", summary::junit(&summary::newest(&all))?),
         Format::Json => println!("{}", summary::json(&all)),
         Format::Markdown => print!("{}", summary::markdown(&summary::newest(&all))),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows how long the phases of all runs take, and which tests fail now and then.
+pub(crate) fn history(dir: Option<PathBuf>, format: Option<Format>) -> Result<ExitCode, String> {
+    let dir = dir.map_or_else(default_dir, Ok)?;
+    if !dir.is_dir() {
+        return Err(format!(
+            "there is no history in {}: run some tests, or give the directory of their artifacts",
+            dir.display()
+        ));
+    }
+    let history = History::open(&dir)?;
+    match format {
+        None => print(history.text()?),
+        Some(Format::Json) => print(format_args!("{}\n", history.json()?)),
+        Some(_) => return Err("the history is text, or JSON with `--format json`".to_owned()),
     }
     Ok(ExitCode::SUCCESS)
 }

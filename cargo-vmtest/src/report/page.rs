@@ -10,7 +10,7 @@ use minijinja::{Environment, context};
 use serde_json::{Value, json};
 use vmtest::evidence::{Ending, Kept};
 
-use super::summary::verdict;
+use super::summary::{is_bad, verdict};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("report.js");
@@ -42,9 +42,10 @@ pub(super) fn index(dir: &Path, all: &[Kept]) -> Result<String, String> {
         }
     };
     // Those that want to be read come first, and each group keeps the newest first.
-    let (good, bad): (Vec<_>, Vec<_>) = all.iter().partition(|kept| kept.ending == Ending::Passed);
+    let (bad, good): (Vec<_>, Vec<_>) = all.iter().partition(|kept| is_bad(kept));
+    let passed = good.iter().filter(|kept| kept.ending == Ending::Passed).count();
     let rows: Vec<_> = bad.iter().chain(&good).map(|kept| row(kept)).collect();
-    render("index.html", context! { rows, bad => bad.len(), good => good.len(), style => STYLE })
+    render("index.html", context! { rows, bad => bad.len(), good => passed, style => STYLE })
 }
 
 fn render(name: &str, with: minijinja::Value) -> Result<String, String> {
@@ -122,7 +123,7 @@ fn data(kept: &Kept) -> Value {
         .map(|(node, from, to, kind, what, bad)| json!([number(&node), from, to, kind, what, bad]))
         .collect();
     json!({
-        "nodes": kept.nodes, "took": kept.took, "first": kept.first_cause, "failed": kept.ending != Ending::Passed,
+        "nodes": kept.nodes, "took": kept.took, "first": kept.first_cause, "failed": is_bad(kept),
         "spans": spans, "marks": marks, "lines": lines,
     })
 }

@@ -22,11 +22,12 @@ pub(super) fn newest(all: &[Kept]) -> Vec<&Kept> {
 
 /// How an attempt has ended, in a word.
 pub(super) fn verdict(kept: &Kept) -> &'static str {
-    match kept.ending {
-        Ending::Passed => "passed",
-        Ending::Failed => "failed",
-        _ => "killed",
-    }
+    kept.ending.word()
+}
+
+/// Whether somebody has to look at it.
+pub(super) fn is_bad(kept: &Kept) -> bool {
+    !matches!(kept.ending, Ending::Passed | Ending::Skipped)
 }
 
 /// Why it has not passed.
@@ -41,10 +42,11 @@ pub(super) fn junit(newest: &[&Kept]) -> Result<String, String> {
     let mut templates = Environment::new();
     templates.add_template("junit.xml", JUNIT).expect("the template is part of this program");
     let case = |kept: &&Kept| {
-        let failed = kept.ending != Ending::Passed;
-        context! { binary => kept.binary, test => kept.test, took => kept.took, failed, failure => reason(kept) }
+        let skipped = kept.ending == Ending::Skipped;
+        let failed = is_bad(kept);
+        context! { binary => kept.binary, test => kept.test, took => kept.took, failed, skipped, failure => reason(kept) }
     };
-    let failures = newest.iter().filter(|kept| kept.ending != Ending::Passed).count();
+    let failures = newest.iter().filter(|kept| is_bad(kept)).count();
     let cases: Vec<_> = newest.iter().map(case).collect();
     let junit = templates.get_template("junit.xml").and_then(|junit| junit.render(context! { cases, failures }));
     junit.map_err(|e| e.to_string())
@@ -61,8 +63,11 @@ pub(super) fn json(all: &[Kept]) -> Value {
 }
 
 pub(super) fn markdown(newest: &[&Kept]) -> String {
-    let bad: Vec<_> = newest.iter().filter(|kept| kept.ending != Ending::Passed).collect();
-    let mut text = format!("### vmtest: {} passed, {} failed\n", newest.len() - bad.len(), bad.len());
+    let bad: Vec<_> = newest.iter().filter(|kept| is_bad(kept)).collect();
+    let passed = newest.iter().filter(|kept| kept.ending == Ending::Passed).count();
+    let skipped = newest.len() - bad.len() - passed;
+    let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+    let mut text = format!("### vmtest: {passed} passed, {} failed{skipped}\n", bad.len());
     for kept in bad {
         let first = kept.first_cause["what"].as_str().map(str::to_owned).unwrap_or_else(|| reason(kept));
         let first = first.lines().next().unwrap_or_default().replace('`', "'");
@@ -106,16 +111,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         attempt(dir.path(), "flaky", 1, Some("broken"));
         attempt(dir.path(), "flaky", 2, None);
+        attempt(dir.path(), "elsewhere", 1, Some("no KVM"));
+        let verdict = json!({"verdict": "skipped", "after": 0.5, "failure": "no KVM"}).to_string();
+        fs::write(dir.path().join("elsewhere/1/verdict.json"), verdict).unwrap();
         attempt(dir.path(), "bad", 1, Some("a <b> & \u{1b}[1m ```"));
         let all = Kept::all(dir.path());
         let newest = newest(&all);
         let junit = junit(&newest).unwrap();
-        assert!(junit.contains(r#"tests="2" failures="1""#), "{junit}");
+        assert!(junit.contains(r#"tests="3" failures="1""#), "{junit}");
         assert!(junit.contains("a &lt;b&gt; &amp; [1m"), "{junit}");
         assert!(junit.contains(r#"<testcase classname="b" name="flaky" time="1.25"/>"#), "{junit}");
+        assert!(junit.contains("<skipped message=\"no KVM\"/>"), "{junit}");
         let markdown = markdown(&newest);
-        assert!(markdown.starts_with("### vmtest: 1 passed, 1 failed\n"), "{markdown}");
+        assert!(markdown.starts_with("### vmtest: 1 passed, 1 failed, 1 skipped\n"), "{markdown}");
         assert!(markdown.contains("<b>b bad</b> failed after 1.2 s"), "{markdown}");
-        assert_eq!(json(&all).as_array().unwrap().len(), 3);
+        assert_eq!(json(&all).as_array().unwrap().len(), 4);
     }
 }

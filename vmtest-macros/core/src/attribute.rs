@@ -5,7 +5,7 @@ use syn::{Lit, LitStr, Path};
 
 use crate::addresses;
 use crate::grammar::{Entry, Value, span_of, split};
-use crate::keys::{self, CAPABILITIES, Form, Key, PLACES, Place};
+use crate::keys::{self, CAPABILITIES, Form, Key, PHASES, PLACES, Place};
 use crate::matrix::{Axis, brackets};
 use crate::problems::Problems;
 use crate::setting::{Budget, Fixture, Network, Setting};
@@ -89,8 +89,7 @@ impl Settings {
                 Err(error) => Err(error),
             },
             Form::Budget => match budget(key, &name, value, problems) {
-                Ok(Some(budget)) => Ok(Setting::Budget(budget)),
-                Ok(None) => return,
+                Ok(budgets) => return self.settings.extend(budgets),
                 Err(error) => Err(error),
             },
             Form::Crate => {
@@ -131,7 +130,7 @@ fn wrong_type(key: &Key, span: Span) -> syn::Error {
         Form::Mac(_) => "a hardware address in a string",
         Form::Fixture => "a directory in parentheses",
         Form::Network => "a name in parentheses",
-        Form::Budget => "machines in parentheses",
+        Form::Budget => "machines or phases in parentheses",
         Form::Allow(_) | Form::Texts(_) => "strings in parentheses",
         Form::Requires => "names in parentheses",
         Form::Crate => "a path in a string",
@@ -258,22 +257,28 @@ fn place(text: &LitStr) -> syn::Result<Setting> {
     }
 }
 
-/// The keys inside `budget(..)`, with examples.
-pub(crate) const IN_BUDGET: &[(&str, &str)] =
-    &[("nodes", "nodes = 3"), ("memory", r#"memory = "1GiB""#), ("cpus", "cpus = 2"), ("disk", r#"disk = "8GiB""#)];
+/// The keys inside `budget(..)` that say what machines have that join later, with examples.
+const OF_MACHINES: [(&str, &str); 4] =
+    [("nodes", "nodes = 3"), ("memory", r#"memory = "1GiB""#), ("cpus", "cpus = 2"), ("disk", r#"disk = "8GiB""#)];
 
-/// `None` if there was a problem and it has been reported.
-fn budget(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> syn::Result<Option<Budget>> {
-    let group = parenthesised(key, name, value, "a number of machines")?;
-    let (mut nodes, mut budget, mut seen) = (None, Budget::default(), Vec::new());
+/// All keys inside `budget(..)`, with examples.
+pub(crate) fn in_budget() -> Vec<(&'static str, &'static str)> {
+    OF_MACHINES.into_iter().chain(PHASES.iter().map(|phase| (phase.name, phase.example))).collect()
+}
+
+/// Room for machines that join later, and limits of phases. What is wrong has been reported.
+fn budget(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> syn::Result<Vec<Setting>> {
+    let group = parenthesised(key, name, value, "a number of machines or the limit of a phase")?;
+    let (mut nodes, mut budget, mut seen, mut limits) = (None, Budget::default(), Vec::new(), Vec::new());
     for part in split(group.stream(), problems) {
         let Some(Entry { name, value }) = problems.take(syn::parse2::<Entry>(part)) else {
             continue;
         };
         let written = name.to_string();
-        // Inside they are written as they are on a test.
-        let Some(inner) = keys::KEYS.iter().find(|key| key.name == written && is_in_budget(key.name)) else {
-            let valid: Vec<&str> = IN_BUDGET.iter().map(|(key, _)| *key).collect();
+        // What machines have is written as it is on a test.
+        let of_machine = keys::KEYS.iter().find(|key| key.name == written && is_of_machines(key.name));
+        let Some(inner) = of_machine.or_else(|| PHASES.iter().find(|phase| phase.name == written)) else {
+            let valid: Vec<&str> = in_budget().iter().map(|(key, _)| *key).collect();
             problems.at(name.span(), keys::unknown(&written, "a budget", &valid));
             continue;
         };
@@ -281,26 +286,33 @@ fn budget(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> syn
             problems.at(name.span(), format!("duplicate key `{written}`: a budget takes it once"));
         }
         seen.push(inner.name);
-        match inner.name {
-            "nodes" => nodes = Some(problems.take(count(inner, &name, value)).unwrap_or(1)),
-            "cpus" => budget.cpus = problems.take(count(inner, &name, value)),
-            of => {
+        match (inner.name, inner.form) {
+            (_, Form::Duration(make)) => {
+                let limit = text(inner, &name, value).and_then(|text| parse(&text, units::milliseconds));
+                limits.extend(problems.take(limit).map(make));
+            }
+            ("nodes", _) => nodes = Some(problems.take(count(inner, &name, value)).unwrap_or(1)),
+            ("cpus", _) => budget.cpus = problems.take(count(inner, &name, value)),
+            (of, _) => {
                 let size = text(inner, &name, value).and_then(|text| parse(&text, units::bytes));
                 let slot = if of == "memory" { &mut budget.memory } else { &mut budget.disk };
                 *slot = problems.take(size);
             }
         }
     }
-    let Some(nodes) = nodes else {
-        let message = format!("`{}` needs the number of its machines: write `{}`", key.name, key.example);
-        problems.at(name.span(), message);
-        return Ok(None);
-    };
-    Ok(Some(Budget { nodes, ..budget }))
+    match nodes {
+        Some(nodes) => limits.push(Setting::Budget(Budget { nodes, ..budget })),
+        None if seen.iter().any(|key| is_of_machines(key)) => {
+            let message = format!("`{}` needs the number of its machines: write `{}`", key.name, key.example);
+            problems.at(name.span(), message);
+        }
+        None => {}
+    }
+    Ok(limits)
 }
 
-fn is_in_budget(name: &str) -> bool {
-    IN_BUDGET.iter().any(|(key, _)| *key == name)
+fn is_of_machines(name: &str) -> bool {
+    OF_MACHINES.iter().any(|(key, _)| *key == name)
 }
 
 /// The keys inside `fixture(..)`, after the directory, with examples.

@@ -55,7 +55,8 @@ pub(crate) enum Form {
     Allow(&'static [(&'static str, &'static str)]),
     /// `requires(a, b)`: names in parentheses, each one of [`CAPABILITIES`].
     Requires,
-    /// `budget(nodes = 3, memory = "..", cpus = 2, disk = "..")`, of which only `nodes` is needed.
+    /// `budget(nodes = 3, memory = "..", cpus = 2, disk = "..")`, of which only `nodes` is needed, and the phases of
+    /// [`PHASES`] with durations, with it or without.
     Budget,
     /// The path of this library, for crates that rename or wrap it.
     Crate,
@@ -101,6 +102,20 @@ pub const CAPABILITIES: &[(&str, &str)] = &[
     ("panic_device", "PanicDevice"),
     ("screenshot", "Screenshot"),
 ];
+
+/// The phases of a test inside `budget(..)`. A new one is a row here and one in `vmtest::spec::TimedPhase`.
+pub(crate) const PHASES: &[Key] = &[
+    phase("plan", Form::Duration(|ms| Setting::PhaseBudget("Plan", ms)), r#"plan = "2m""#),
+    phase("lease", Form::Duration(|ms| Setting::PhaseBudget("Lease", ms)), r#"lease = "10m""#),
+    phase("network", Form::Duration(|ms| Setting::PhaseBudget("Network", ms)), r#"network = "1s""#),
+    phase("boot", Form::Duration(|ms| Setting::PhaseBudget("Boot", ms)), r#"boot = "20s""#),
+    phase("body", Form::Duration(|ms| Setting::PhaseBudget("Body", ms)), r#"body = "10s""#),
+    phase("teardown", Form::Duration(|ms| Setting::PhaseBudget("Teardown", ms)), r#"teardown = "2s""#),
+];
+
+const fn phase(name: &'static str, form: Form, example: &'static str) -> Key {
+    Key { name, places: TEST, form, example }
+}
 
 /// Where a network can be, with the variant that it becomes.
 pub(crate) const PLACES: &[(&str, &str)] = &[("own", "Own"), ("host", "Host")];
@@ -232,6 +247,10 @@ mod tests {
         for key in KEYS {
             assert!(page.contains(&format!("| `{}` |", key.name)), "`{}` is missing from vm_test.md", key.name);
             assert!(page.contains(key.example), "the example of `{}` is missing from vm_test.md", key.name);
+        }
+        for phase in super::PHASES {
+            let row = format!("| `{}` | `{}` |", phase.name, phase.example);
+            assert!(page.contains(&row), "`{}` is missing from vm_test.md", phase.name);
         }
         for (name, _) in CAPABILITIES {
             assert!(page.contains(&format!("| `requires({name})` |")), "`{name}` is missing from vm_test.md");

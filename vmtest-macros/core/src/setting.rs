@@ -1,6 +1,6 @@
 //! One setting, as the macro hands it to the harness.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::{LitStr, Path};
 
@@ -41,6 +41,8 @@ pub(crate) enum Setting {
     Mtu(u32),
     Egress(bool),
     Budget(Budget),
+    /// A variant of `vmtest::__private::TimedPhase`, and milliseconds.
+    PhaseBudget(&'static str, u64),
     /// A variant of `vmtest::__private::Capability`.
     Requires(Ident),
     /// A variant of `vmtest::__private::Allow`.
@@ -118,6 +120,10 @@ impl Setting {
                 let Budget { nodes, memory, cpus, disk } = budget;
                 let (memory, cpus, disk) = (option(memory.as_ref()), option(cpus.as_ref()), option(disk.as_ref()));
                 quote!(Budget { nodes: #nodes, memory: #memory, cpus: #cpus, disk: #disk })
+            }
+            Self::PhaseBudget(phase, milliseconds) => {
+                let phase = Ident::new(phase, Span::call_site());
+                quote!(PhaseBudget(#krate::__private::TimedPhase::#phase, #milliseconds))
             }
             Self::Requires(what) => quote!(Requires(#krate::__private::Capability::#what)),
             Self::Allow(what) => quote!(Allow(#krate::__private::Allow::#what)),

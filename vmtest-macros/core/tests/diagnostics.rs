@@ -262,20 +262,31 @@ fn wrong_requirement() {
 #[test]
 fn wrong_budget() {
     for budget in ["budget", "budget()", "budget ="] {
-        on_test(budget, "`budget` needs a number of machines: write `budget(nodes = 3)`");
+        on_test(budget, "`budget` needs a number of machines or the limit of a phase: write `budget(nodes = 3)`");
     }
-    on_test("budget = 3", "`budget` takes machines in parentheses: write `budget(nodes = 3)`");
+    on_test("budget = 3", "`budget` takes machines or phases in parentheses: write `budget(nodes = 3)`");
     on_test("budget(cpus = 2)", "`budget` needs the number of its machines: write `budget(nodes = 3)`");
     on_test("budget(nodes = 0)", "`nodes` takes a whole number, at least 1: write `nodes = 3`");
+    on_test(
+        "budget(boot = \"20s\", memory = \"1GiB\")",
+        "`budget` needs the number of its machines: write `budget(nodes = 3)`",
+    );
+    on_test("budget(boot = 20)", "`boot` takes a duration, a string with a unit: write `boot = \"20s\"`");
+    on_test("budget(boot)", "`boot` needs a value: write `boot = \"20s\"`");
+    on_test("budget(boot = \"1s\", boot = \"2s\")", "duplicate key `boot`: a budget takes it once");
+    on_test(
+        "budget(bot = \"1s\")",
+        "unknown key `bot`, did you mean `boot`?\na budget takes `nodes`, `memory`, `cpus`, `disk`, `plan`, `lease`, `network`, `boot`, `body`, `teardown`",
+    );
     on_test("budget(nodes = 1, nodes = 2)", "duplicate key `nodes`: a budget takes it once");
     check(
         "budget(nodes = 1, cpu = 2, memory = 3, disk = \"1\", image = \"micro\")",
         "async fn boots() {}",
         &[
-            "unknown key `cpu`, did you mean `cpus`?\na budget takes `nodes`, `memory`, `cpus`, `disk`",
+            "unknown key `cpu`, did you mean `cpus`?\na budget takes `nodes`, `memory`, `cpus`, `disk`, `plan`, `lease`, `network`, `boot`, `body`, `teardown`",
             "`memory` takes a size, a string with a unit: write `memory = \"512MiB\"`",
             "`1` has no unit: write a size such as \"512MiB\" or \"1GiB\"",
-            "unknown key `image`\na budget takes `nodes`, `memory`, `cpus`, `disk`",
+            "unknown key `image`\na budget takes `nodes`, `memory`, `cpus`, `disk`, `plan`, `lease`, `network`, `boot`, `body`, `teardown`",
         ],
     );
 }

@@ -58,6 +58,11 @@ impl Clock {
         Stopped(self)
     }
 
+    /// How much has counted.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.state.borrow().elapsed()
+    }
+
     /// Resolves when so much has counted. Must be awaited on a tokio runtime; cancel-safe.
     pub(crate) async fn reached(&self, limit: Duration) {
         let mut states = self.state.subscribe();

@@ -12,7 +12,7 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Printed, Started, place};
+use super::{Ending, Printed, Started, history, place};
 use crate::host::{LineLog, random};
 
 /// What is there from the first moment on. A directory with it and without [`VERDICT`] is of a process that was killed.
@@ -106,7 +106,7 @@ impl Attempt {
 
     /// The same with what is written as JSON.
     pub(crate) fn write_json(&self, name: &str, value: &impl Serialize) {
-        let bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
+        let bytes = serde_json::to_vec(value).unwrap_or_default();
         self.write(name, &bytes);
     }
 
@@ -150,15 +150,26 @@ impl Attempt {
         }
     }
 
-    /// Says how it has ended, and removes old attempts of the same test that passed, beyond those that are kept.
-    pub(crate) fn end(&self, failure: Option<&str>, after: f64) {
-        let verdict = if failure.is_some() { "failed" } else { "passed" };
-        self.write_json(VERDICT, &json!({ "verdict": verdict, "after": after, "failure": failure }));
-        if failure.is_none()
+    /// Says how it has ended, and removes old attempts of the same test that did not fail, beyond those that are kept.
+    pub(crate) fn end(&self, ending: Ending, failure: Option<&str>, after: f64) {
+        self.write_json(VERDICT, &json!({ "verdict": ending.word(), "after": after, "failure": failure }));
+        if ending != Ending::Failed
             && let Some(dir) = self.dir.parent()
         {
             forget_old(dir);
         }
+    }
+
+    /// Adds a line to the history of all tests.
+    pub(crate) fn remember(&self, run: &impl Serialize) {
+        let root = self.dir.parent().and_then(Path::parent);
+        let added = root.map_or(Ok(()), |root| history::add(root, run));
+        added.unwrap_or_else(|e| tracing::warn!("the history does not have this run: {e}"));
+    }
+
+    /// What names it among all attempts.
+    pub(crate) fn id(&self) -> String {
+        self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 }
 
@@ -167,18 +178,22 @@ pub(crate) fn shortened(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(INLINE)]).into_owned()
 }
 
-/// Whether the attempt in this directory has passed.
-pub(crate) fn has_passed(dir: &Path) -> Option<bool> {
-    let verdict: Value = serde_json::from_slice(&fs::read(dir.join(VERDICT)).ok()?).ok()?;
-    Some(verdict["verdict"] == "passed")
+/// How the attempt in this directory has ended.
+pub(crate) fn ending(dir: &Path) -> Ending {
+    let verdict = fs::read(dir.join(VERDICT)).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    verdict.and_then(|verdict| Ending::of(verdict["verdict"].as_str()?)).unwrap_or(Ending::NoVerdict)
 }
 
 fn forget_old(dir: &Path) {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut passed: Vec<_> = entries.map(|entry| entry.path()).filter(|path| has_passed(path) == Some(true)).collect();
-    // Their names begin with the time.
-    passed.sort();
-    for old in passed.iter().rev().skip(KEPT_SUCCESSES) {
+    let mut names: Vec<_> = entries.map(|entry| entry.path()).collect();
+    if names.len() <= KEPT_SUCCESSES {
+        return;
+    }
+    // They begin with the time.
+    names.sort();
+    let good = names.iter().rev().filter(|path| matches!(ending(path), Ending::Passed | Ending::Skipped));
+    for old in good.skip(KEPT_SUCCESSES) {
         // Another process may have been faster.
         drop(fs::remove_dir_all(old));
     }
@@ -194,12 +209,12 @@ mod tests {
         let started = Started::now("a::test", Path::new("/"), Path::new("/"));
         let begin = || Attempt::begin(dir.path(), &started).unwrap();
         let failed = begin();
-        failed.end(Some("broken"), 1.0);
+        failed.end(Ending::Failed, Some("broken"), 1.0);
         let killed = begin();
         let passed: Vec<_> = (0..5).map(|_| begin()).collect();
-        passed.iter().for_each(|attempt| attempt.end(None, 1.0));
+        passed.iter().for_each(|attempt| attempt.end(Ending::Passed, None, 1.0));
         assert!(failed.dir().exists() && killed.dir().exists());
-        assert_eq!(has_passed(killed.dir()), None);
+        assert_eq!((ending(killed.dir()), ending(failed.dir())), (Ending::NoVerdict, Ending::Failed));
         assert_eq!(passed.iter().filter(|attempt| attempt.dir().exists()).count(), KEPT_SUCCESSES);
     }
 

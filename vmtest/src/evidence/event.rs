@@ -133,6 +133,20 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Whether a phase of the run is over by it.
+    pub(super) fn ends_a_phase(&self) -> bool {
+        matches!(
+            self,
+            Self::Granted { .. }
+                | Self::Planned { .. }
+                | Self::NetworkUp { .. }
+                | Self::Ready { .. }
+                | Self::TornDown { .. }
+        )
+    }
+}
+
 /// Is told of every event as it happens, on whichever thread it happens.
 pub type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::attempt::{FAILURE, NODES, STARTED, TIMELINE, VERDICT, has_passed};
+use super::attempt::{FAILURE, NODES, STARTED, TIMELINE, VERDICT, ending};
 
 /// How an attempt has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +18,27 @@ pub enum Ending {
     Passed,
     /// It failed.
     Failed,
+    /// It did not run, for what the host lacks.
+    Skipped,
     /// It was killed, or it runs: there is no verdict.
     NoVerdict,
+}
+
+impl Ending {
+    /// In a word, as it is written down.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::NoVerdict => "killed",
+        }
+    }
+
+    /// That of this word, if it says one.
+    pub(super) fn of(word: &str) -> Option<Self> {
+        [Self::Passed, Self::Failed, Self::Skipped].into_iter().find(|ending| ending.word() == word)
+    }
 }
 
 /// What is kept of one attempt of a test. What cannot be read is left out: the rest says something too.
@@ -82,11 +101,7 @@ impl Kept {
             test: text(&started["test"]),
             binary: text(&started["binary"]),
             began: started["unix_time"].as_f64().unwrap_or_default(),
-            ending: match has_passed(dir) {
-                Some(true) => Ending::Passed,
-                Some(false) => Ending::Failed,
-                None => Ending::NoVerdict,
-            },
+            ending: ending(dir),
             took: verdict["after"].as_f64().unwrap_or(last),
             failure: match lines(&dir.join(FAILURE)).join("\n") {
                 none if none.is_empty() => verdict["failure"].as_str().unwrap_or_default().to_owned(),

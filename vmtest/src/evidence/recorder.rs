@@ -16,12 +16,15 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Event, Observer, Outcome, Printed, Started,
+    Ending, Event, Observer, Outcome, Printed, Started,
     attempt::{Attempt, FAILURE, PLAN, SPEC, shortened},
     before::Before,
     digest::Digest,
     health::{Finding, Sign, complaint},
+    history::PastRun,
+    phases::Phases,
     place,
+    signature::signature,
     work::{Awaited, Span, Work},
 };
 use crate::{
@@ -43,8 +46,9 @@ pub(crate) struct Recorder {
     observer: Option<Observer>,
     /// `None` where nothing can be kept.
     attempt: Option<Attempt>,
-    /// The attempt that it repeats, if it does, with its own start.
-    before: Option<(Before, Started)>,
+    started: Started,
+    /// The attempt that it repeats, if it does.
+    before: Option<Before>,
     /// How many pieces of work there were.
     works: AtomicU64,
     seen: Mutex<Seen>,
@@ -59,6 +63,7 @@ struct Seen {
     /// What was under way when it became known that the test fails, and when that was.
     awaited: Option<(Vec<Awaited>, Duration)>,
     findings: Vec<Finding>,
+    phases: Phases,
 }
 
 /// Findings beyond these say nothing new, and a guest in trouble may report without end.
@@ -104,7 +109,8 @@ impl Recorder {
             test,
             observer,
             attempt,
-            before: before.map(|before| (before, started)),
+            started,
+            before,
             works: AtomicU64::new(0),
             seen: Mutex::default(),
         })
@@ -120,8 +126,8 @@ impl Recorder {
         if let Some(attempt) = &self.attempt {
             attempt.write_json(PLAN, plan);
         }
-        if let Some((before, now)) = &self.before {
-            before.planned(&self.spec, plan, backend, now);
+        if let Some(before) = &self.before {
+            before.planned(&self.spec, plan, backend, &self.started);
         }
     }
 
@@ -138,8 +144,12 @@ impl Recorder {
     /// This happens now.
     pub(crate) fn emit(&self, event: &Event) {
         tracing::debug!(?event);
+        let now = self.now();
+        if event.ends_a_phase() {
+            self.lock().phases.note(event, now);
+        }
         if let Some(attempt) = &self.attempt {
-            let line = Line { at: self.now().as_secs_f64(), event };
+            let line = Line { at: now.as_secs_f64(), event };
             if let Ok(mut line) = serde_json::to_vec(&line) {
                 line.push(b'\n');
                 attempt.add(&line);
@@ -264,14 +274,40 @@ impl Recorder {
         text
     }
 
-    /// Everything is over, and the test has failed with these words or passed.
-    pub(crate) fn end(&self, failure: Option<&str>) {
-        if let Some((before, _)) = &self.before {
+    /// The body has ended when so much of the run's time was used.
+    pub(crate) fn body_ended(&self, used: Duration) {
+        self.lock().phases.body_ended(used);
+    }
+
+    /// Why a test fails that has seen nothing wrong: what took longer than it may, where limits are so many times what the test
+    /// says.
+    pub(crate) fn over_budget(&self, scale: f64) -> Option<String> {
+        let over = self.lock().phases.over(&self.spec.phase_budgets, scale);
+        let one = |phase: &String| format!("over budget: {phase}");
+        (!over.is_empty()).then(|| over.iter().map(one).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Everything is over, in this way, and a failure has these words.
+    pub(crate) fn end(&self, ending: Ending, failure: Option<&str>) {
+        if let Some(before) = &self.before {
             before.ended(failure);
         }
-        if let Some(attempt) = &self.attempt {
-            attempt.end(failure, self.now().as_secs_f64());
-        }
+        let Some(attempt) = &self.attempt else { return };
+        let took = self.now().as_secs_f64();
+        let seen = self.lock();
+        attempt.remember(&PastRun {
+            id: attempt.id(),
+            test: self.test.clone(),
+            binary: self.started.binary.clone(),
+            backend: seen.phases.backend.clone(),
+            began: self.started.unix_time,
+            verdict: ending.word().to_owned(),
+            took,
+            phases: seen.phases.took().iter().map(|(phase, took)| (*phase, took.as_secs_f64())).collect(),
+            signature: failure.map(signature).unwrap_or_default(),
+        });
+        drop(seen);
+        attempt.end(ending, failure, took);
     }
 
     /// The calling thread belongs to this run.

@@ -13,7 +13,7 @@ const LINES: usize = 6;
 /// What is different each time, and what it becomes. In this order: an address has numbers in it.
 const DIFFERENT: [(&str, &str); 8] = [
     (r"\x1b\[[0-9;]*[A-Za-z]", ""),
-    (r"/(?:[\w.@+-]+/)+[\w.@+-]*", "<path>"),
+    (r#"(?m)(^|[\s"'`(=])/(?:[\w.@+-]+/)+[\w.@+-]*"#, "${1}<path>"),
     (r"\b[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}\b", "<mac>"),
     (r"\b\d{1,3}(?:\.\d{1,3}){3}(?:/\d+|:\d+)?\b", "<ip>"),
     (r"\b(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{1,4}\b", "<ip>"),
@@ -59,6 +59,7 @@ mod tests {
     #[test]
     fn what_says_why_counts() {
         for (one, another) in [
+            ("at tests/web.rs:5:9", "at tests/db.rs:5:9"),
             ("node `db`: no answer", "node `web`: no answer"),
             ("the moon is full", "the moon is new"),
             ("`false` ended with a code", "`true` ended with a code"),

@@ -17,7 +17,7 @@ use crate::{
     cluster::Cluster,
     evidence::{Event, Observer},
     failure::Failure,
-    spec::{Allow, Budget, Capability, ClusterSpec, NetworkPlace, NodeSpec},
+    spec::{Allow, Budget, Capability, ClusterSpec, NetworkPlace, NodeSpec, TimedPhase},
 };
 
 /// The limit of a cluster that has none.
@@ -112,6 +112,13 @@ impl ClusterBuilder {
     /// Keeps room on the host for machines that are added later.
     pub fn budget(mut self, later: Budget) -> Self {
         self.spec.budget = later;
+        self
+    }
+
+    /// Fails the run when this phase takes longer, which is found when it is over; may be called again for another one. As every
+    /// limit of an author it is four times as long under emulation, and is multiplied by `VMTEST_TIMEOUT_SCALE`.
+    pub fn phase_budget(mut self, phase: TimedPhase, limit: Duration) -> Self {
+        self.spec.phase_budgets.insert(phase, limit);
         self
     }
 

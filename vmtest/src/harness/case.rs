@@ -15,7 +15,10 @@ use super::{
 use crate::{
     cluster::Cluster,
     failure::Failure,
-    spec::{Allow, Budget, Capability, ClusterSpec, FixtureSpec, NetworkPlace, NetworkSpec, NodeSettings, NodeSpec},
+    spec::{
+        Allow, Budget, Capability, ClusterSpec, FixtureSpec, NetworkPlace, NetworkSpec, NodeSettings, NodeSpec,
+        TimedPhase,
+    },
 };
 
 /// One test: the constant that `#[vm_test]` emits.
@@ -118,6 +121,8 @@ pub enum Setting {
         /// Disk of each.
         disk: Option<u64>,
     },
+    /// `budget(boot = "..")`, in milliseconds; one for each of its phases.
+    PhaseBudget(TimedPhase, u64),
     /// `allow("..")`; one for each of its values.
     Allow(Allow),
 }
@@ -171,6 +176,7 @@ impl TestCase {
                 Setting::Backend(names) => spec.backends.extend(names.split(',').map(|name| name.trim().to_owned())),
                 Setting::Requires(capability) => drop(spec.requires.insert(capability)),
                 Setting::Budget { nodes, memory, cpus, disk } => spec.budget = Budget { nodes, memory, cpus, disk },
+                Setting::PhaseBudget(phase, ms) => drop(spec.phase_budgets.insert(phase, Duration::from_millis(ms))),
                 Setting::Allow(what) => drop(spec.allow.insert(what)),
                 Setting::Nodes(n) => spec.nodes.extend((1..=n).map(|i| NodeSpec::new(format!("node{i}")))),
                 _ => {}
@@ -236,6 +242,7 @@ fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
             | Setting::Mtu(_)
             | Setting::Egress(_)
             | Setting::Budget { .. }
+            | Setting::PhaseBudget(..)
             | Setting::Allow(_) => {}
         }
     }

@@ -5,6 +5,7 @@ use std::{any::Any, panic::resume_unwind};
 use super::skip::skipped;
 use crate::{
     error::{Error, Kind},
+    evidence::Ending,
     failure::Failure,
     host::{Panic, panic_message},
 };
@@ -71,6 +72,15 @@ impl End {
             Self::Passed => None,
             Self::Failed(message) | Self::Skipped(message) => Some(message),
             Self::Panicked(payload) => Some(panic_message(&**payload)),
+        }
+    }
+
+    /// The same in a word.
+    pub(super) fn verdict(&self) -> Ending {
+        match self {
+            Self::Passed => Ending::Passed,
+            Self::Failed(_) | Self::Panicked(_) => Ending::Failed,
+            Self::Skipped(_) => Ending::Skipped,
         }
     }
 

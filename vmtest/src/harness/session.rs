@@ -40,7 +40,7 @@ use super::{
 use crate::{
     cluster::{Clock, Cluster, Hold, HostSide, Member, Run, ScratchDir, Tasks, provision, scale_timeouts, teardown},
     error::{Error, Kind, Phase},
-    evidence::{Event, Observer, Recorder, ShownWait, artifacts_root, say},
+    evidence::{Ending, Event, Observer, Recorder, ShownWait, artifacts_root, say},
     failure::Failure,
     guest::ssh::Keys,
     host::{Claim, HostBudget, Journal, Keeper, Ledger, LockedDir, Panics, Place, Request},
@@ -119,7 +119,7 @@ impl Session {
         let recorder = self.recorder.clone();
         let end = self.run_beside(body, outside.handle().clone(), panics);
         outside.shutdown_background();
-        recorder.end(end.words());
+        recorder.end(end.verdict(), end.words());
         end
     }
 
@@ -169,15 +169,15 @@ impl Session {
         let end = evidence::take(&run, &engine, end.map(|end| end.beside(&panics)));
         let recorder = run.recorder.clone();
         let end = end.and_then(|end| after_body(end, &run, &inbox, let_go));
-        let left = tear_down(run, &engine);
+        let left = tear_down(run.clone(), &engine);
         engine.shutdown_background();
         match end {
-            Ok(end) => end.and_left(left),
+            Ok(end) => evidence::over_budget(&run, end.and_left(left)),
             Err(verdict) => {
                 // The process ends by the signal, so nobody else will print it.
                 say(&verdict);
                 left.iter().for_each(|left| say(format_args!("  left behind on this host: {left}")));
-                recorder.end(Some(&verdict));
+                recorder.end(Ending::Failed, Some(&verdict));
                 wait_for_signal(guard)
             }
         }

@@ -1,10 +1,14 @@
 //! A whole cluster, as asked.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Allow, Budget, Capability, NetworkPlace, NodeSettings, NodeSpec};
+use super::{Allow, Budget, Capability, NetworkPlace, NodeSettings, NodeSpec, TimedPhase};
 
 /// What a test or a builder asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +43,9 @@ pub struct ClusterSpec {
     /// Machines that join later, for which room on the host is kept from the start.
     #[serde(default)]
     pub budget: Budget,
+    /// How long each of these may take, before scaling: a test whose phase is over fails.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub phase_budgets: BTreeMap<TimedPhase, Duration>,
     /// What does not fail it.
     pub allow: BTreeSet<Allow>,
 }

@@ -10,6 +10,7 @@ mod node;
 mod place;
 mod resources;
 mod rung;
+mod timed_phase;
 
 pub use allow::Allow;
 pub use budget::Budget;
@@ -22,3 +23,4 @@ pub use place::NetworkPlace;
 pub use resources::Resources;
 pub(crate) use resources::parse_size;
 pub use rung::Rung;
+pub use timed_phase::TimedPhase;

@@ -19,6 +19,14 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 /// The same after a signal: a runner kills the process ten seconds later, and the teardown needs some of these.
 const TAKEN_AFTER_A_SIGNAL_WITHIN: Duration = Duration::from_secs(2);
 
+/// Fails a run that has passed otherwise if one of its phases took longer than it may.
+pub(super) fn over_budget(run: &Run, end: End) -> End {
+    match (end, run.recorder.over_budget(run.plan.timeout_scale)) {
+        (End::Passed, Some(over)) => End::Failed(over),
+        (end, _) => end,
+    }
+}
+
 /// Looks for what the guests have reported, and takes all that says why a test fails, while its machines are there. The
 /// error is the verdict of a run that a signal has ended.
 pub(super) fn take(run: &Arc<Run>, engine: &Runtime, end: Result<End, String>) -> Result<End, String> {
@@ -30,6 +38,8 @@ pub(super) fn take(run: &Arc<Run>, engine: &Runtime, end: Result<End, String>) -
             attempt.keep_log(&member.plan.name, &member.dir.join(VMM_LOG));
         }
     }
+    run.recorder.body_ended(run.clock.elapsed());
+    let end = end.map(|end| over_budget(run, end));
     let end = end.map(|end| match (end, run.recorder.complaint()) {
         (End::Passed, Some(complaint)) => End::Failed(complaint),
         (end, _) => end,
