@@ -2,6 +2,7 @@
 
 mod boot;
 mod cloud_hypervisor;
+mod evidence;
 mod fixtures;
 mod guest;
 mod ssh;
@@ -19,6 +20,8 @@ use serde::Serialize;
 pub(crate) enum Part {
     /// Our own memory beside three VMMs.
     Memory,
+    /// What is kept of a run beside a run that keeps nothing.
+    Artifacts,
     /// Fixture disks beside mkfs.ext4.
     Fixtures,
     /// Boots on QEMU beside bare QEMUs, and fakes.
@@ -66,6 +69,19 @@ impl Pairs {
         let ours = Figure::time(name, self.ours);
         Figure { beside: Some((with, theirs)), ratio: Some(ours.value / theirs), ..ours }
     }
+
+    /// The same with the median of the ratios: what disturbs one of a pair often disturbs the other too.
+    fn paired(self, name: &'static str, with: &'static str) -> Figure {
+        let mut ratios: Vec<_> = self
+            .ours
+            .iter()
+            .zip(&self.theirs)
+            .map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64())
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        let ratio = ratios.get(ratios.len() / 2).copied();
+        Figure { ratio, ..self.beside(name, with) }
+    }
 }
 
 /// Measures everything, or this alone.
@@ -90,6 +106,7 @@ pub(crate) fn run(pairs: u32, json: bool, only: Option<Part>) -> Result<ExitCode
         }
         match part {
             Part::Memory => figures.push(boot::memory()?),
+            Part::Artifacts => figures.extend(evidence::measure(pairs)?),
             Part::Fixtures => figures.extend(fixtures::measure(pairs)?),
             Part::Boots => figures.extend(boot::measure(pairs)?),
             Part::CloudHypervisor => match cloud_hypervisor::measure(pairs) {
@@ -106,7 +123,7 @@ pub(crate) fn run(pairs: u32, json: bool, only: Option<Part>) -> Result<ExitCode
     println!("medians of {pairs} pairs, taken in turns");
     for Figure { name, value, unit, beside, ratio } in &figures {
         let beside = beside.map_or_else(String::new, |(with, value)| format!("{with} {value:.2} {unit}"));
-        let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+        let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}"));
         println!("{name:<54}{value:>10.2} {unit:<3}{ratio:>8}  {beside}");
     }
     Ok(ExitCode::SUCCESS)

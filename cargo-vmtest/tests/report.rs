@@ -67,6 +67,30 @@ fn a_page_is_one_file_and_what_is_in_it_is_text() {
 }
 
 #[test]
+fn a_killed_run_has_a_page_of_what_it_has_left() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let attempt = dir.path().join("b.killed/1");
+    fs::create_dir_all(attempt.join("nodes/db")).expect("it can be made");
+    fs::write(attempt.join("started.json"), r#"{"test":"killed","binary":"b","unix_time":1.0}"#).expect("written");
+    let timeline = b"{\"at\":0.5,\"event\":\"step\",\"what\":\"the last step\"}\n\xff\xfe\n{\"at\":0.7,\"event\":\"st";
+    fs::write(attempt.join("timeline.jsonl"), timeline).expect("it can be written");
+    let mut console = b"    0.250000 from the console \xff\n".to_vec();
+    console.extend((0..100_000).map(|n| (n % 256) as u8));
+    fs::write(attempt.join("nodes/db/console.log"), console).expect("it can be written");
+    fs::write(attempt.join("verdict.json"), "{\"verd").expect("it can be written");
+    let place = dir.path().display().to_string();
+    assert!(report(&[&place]).status.success());
+    let page = fs::read_to_string(attempt.join("report.html")).expect("it was made");
+    for part in ["<title>killed: killed</title>", "step: the last step", "from the console \u{fffd}"] {
+        assert!(page.contains(part), "no `{part}`");
+    }
+    for format in ["junit", "markdown", "json"] {
+        let output = report(&[&place, "--format", format]);
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("killed"), "{output:?}");
+    }
+}
+
+#[test]
 fn where_nothing_is_kept_it_says_what_to_do() {
     let dir = TempDir::new().expect("a temporary directory");
     let output = report(&[&dir.path().display().to_string(), "--format", "junit"]);

@@ -15,7 +15,10 @@ use vmtest_tests::{Ended, Victim};
 mod victims {
     use std::future::pending;
 
-    use vmtest::{prelude::*, spec::Allow};
+    use vmtest::{
+        prelude::*,
+        spec::{Allow, Fake, Fault, Rung},
+    };
 
     /// A line on the console of a machine, as its kernel would print it.
     async fn on_console(node: &Node, line: &str) -> Result {
@@ -113,6 +116,21 @@ mod victims {
     async fn fails_with_a_screen(node: Node) -> Result {
         node.sh("false").await?;
         Ok(())
+    }
+
+    #[test]
+    #[ignore = "run by a_machine_that_never_answers_has_evidence_too"]
+    fn never_answers() -> Result {
+        let mute = NodeSpec::new("mute").fake(Fake::new().fault(Fault::Stops(Rung::NetworkAnswers)));
+        let cluster = Cluster::builder().backend("fake").node(mute).node(NodeSpec::new("other"));
+        cluster.run(async |_| {})
+    }
+
+    #[test]
+    #[ignore = "run by a_program_can_keep_nothing"]
+    fn keeps_nothing() -> Result {
+        let cluster = Cluster::builder().backend("fake").node(NodeSpec::new("node")).keep(false);
+        cluster.run(async |cluster| cluster.node("node")?.sh("false").await.map(drop))
     }
 
     #[vm_test(backend = "fake")]
@@ -323,6 +341,13 @@ fn what_a_kernel_reports_fails_a_test(#[case] victim: &str, #[case] said: Option
 }
 
 #[test]
+fn a_program_can_keep_nothing() {
+    let left = Left::new();
+    drop(left.victim("keeps_nothing").run().assert_failed_with(&["`false` ended with exit code 1"]));
+    assert_eq!(left.attempts(), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn of_what_passes_the_newest_are_kept() {
     let left = Left::new();
     for _ in 0..5 {
@@ -363,6 +388,17 @@ fn a_machine_that_answers_nothing_does_not_hold_up_a_failure() {
     left.victim("is_paused").run().assert_failed_with(&["`false` ended with exit code 1"]).assert_nothing_left();
     let vmm = json(&left.attempt().join("nodes/node/vmm.json"));
     assert_eq!(vmm["guest_not_asked"], "it is paused");
+    assert!(left.attempt().join("nodes/other/processes.txt").exists());
+}
+
+#[test]
+fn a_machine_that_never_answers_has_evidence_too() {
+    let left = Left::new();
+    // A tenth of the limit for boots: three seconds.
+    let ended = left.victim("never_answers").env("VMTEST_TIMEOUT_SCALE", "0.1").run();
+    ended.assert_failed_with(&["not all machines were ready", "node `mute`", "first cause, "]).assert_nothing_left();
+    let vmm = json(&left.attempt().join("nodes/mute/vmm.json"));
+    assert_eq!((&vmm["guest_not_asked"], &vmm["waits_for"]), (&"it is booting".into(), &"network answers".into()));
     assert!(left.attempt().join("nodes/other/processes.txt").exists());
 }
 

@@ -71,8 +71,28 @@ fn the_subscriber_of_a_thread_hears_its_cluster() -> Result {
 /// Tests that set a subscriber for their whole process, each run by a test below.
 mod victims {
     use test_log::test as logged_test;
-    use tracing::info;
+    use tracing::{Instrument, info};
     use vmtest::prelude::*;
+
+    #[vm_test(backend = "fake")]
+    #[ignore = "run by spans_of_a_body_are_in_its_timeline"]
+    async fn spans(_cluster: Cluster) -> Result {
+        let work = async {
+            tracing::debug_span!("too detailed").in_scope(|| {});
+            tokio::task::spawn_blocking(|| tracing::info_span!("blocks").in_scope(|| {})).await
+        };
+        work.instrument(tracing::info_span!("work", n = 7, on = "db")).await?;
+        let open = tracing::info_span!("is open");
+        tracing::subscriber::set_global_default(super::OF_THE_PROCESS.get_or_init(super::Heard::default).clone())?;
+        info!("of the process");
+        tokio::spawn(async { info!("of a task") }).await?;
+        drop(open);
+        println!(
+            "{}",
+            if super::Heard::of_the_process(&["of the process", "of a task"]) { "all heard" } else { "not heard" }
+        );
+        Ok(())
+    }
 
     #[test_log::test]
     #[vm_test(backend = "qemu, fake")]
@@ -123,11 +143,34 @@ fn logs_are_printed(#[case] victim: &str) {
     assert!(ended.text().lines().any(|line| line.ends_with(&said)), "no line ends in `{said}`:\n{}", ended.text());
 }
 
+#[test]
+fn spans_of_a_body_are_in_its_timeline() {
+    let artifacts = tempfile::TempDir::new().expect("a temporary directory");
+    let ended = Victim::new("spans").env("VMTEST_ARTIFACTS", artifacts.path()).run().assert_passed();
+    assert!(ended.text().contains("all heard"), "{}", ended.text());
+    let all = vmtest::evidence::Kept::all(artifacts.path());
+    let of = |kind: &str| all[0].events.iter().filter(|event| event["event"] == kind).cloned().collect::<Vec<_>>();
+    let began: Vec<_> = of("began").into_iter().filter(|event| event["kind"] == "span").collect();
+    let names: Vec<_> = began.iter().map(|event| event["what"].as_str().expect("it has a name")).collect();
+    assert_eq!(names, ["work n=7 on=\"db\"", "blocks", "is open"]);
+    let ended: Vec<_> = of("ended").into_iter().map(|event| event["id"].clone()).collect();
+    assert_eq!(ended, [&began[1], &began[0], &began[2]].map(|event| event["id"].clone()));
+}
+
 /// A subscriber that keeps what it hears.
 #[derive(Debug, Clone, Default)]
 struct Heard(Arc<Mutex<Vec<String>>>);
 
+static OF_THE_PROCESS: std::sync::OnceLock<Heard> = std::sync::OnceLock::new();
+
 impl Heard {
+    /// Whether that of the process has heard all of this.
+    fn of_the_process(said: &[&str]) -> bool {
+        let heard =
+            OF_THE_PROCESS.get().map(|heard| heard.0.lock().expect("nobody panicked").clone()).unwrap_or_default();
+        said.iter().all(|said| heard.iter().any(|line| line == said))
+    }
+
     fn push(&self, line: String) {
         self.0.lock().expect("nobody panicked").push(line);
     }
@@ -135,7 +178,7 @@ impl Heard {
 
 impl Subscriber for Heard {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == module_path!()
+        metadata.target().starts_with(module_path!()) && metadata.is_event() || metadata.name() == "asks"
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {

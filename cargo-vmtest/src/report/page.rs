@@ -116,6 +116,9 @@ fn data(kept: &Kept) -> Value {
         for line in kept.console(name) {
             lines.push((line.at, json!(place), 1, line.text, 0));
         }
+        for line in kept.guest_log(name) {
+            lines.push((line.at, json!(place), 2, line.text, 0));
+        }
     }
     lines.sort_by(|a, b| a.0.total_cmp(&b.0));
     let spans: Vec<_> = spans

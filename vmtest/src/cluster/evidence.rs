@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{member::Member, node::screenshot, power::State, run::Run};
+use super::{guest_clock, member::Member, node::screenshot, power::State, provision::taps, run::Run};
 use crate::{
     evidence::{Attempt, Sign, inside},
     net::rules,
@@ -22,6 +22,13 @@ pub(crate) async fn collect(run: &Arc<Run>, limit: Duration) {
     let Some(attempt) = run.recorder.attempt() else { return };
     let members = run.members();
     let own_kernel = run.plan.capabilities.has(Capability::OwnKernel);
+    // First, because what is asked passes there too.
+    for member in &members {
+        let ports: Vec<_> = taps(&member.plan).collect();
+        if let Some(file) = run.capture.get().and_then(|capture| capture.file(&ports)) {
+            attempt.write(&format!("nodes/{}/packets.pcapng", member.plan.name), &file);
+        }
+    }
     let nodes = join_all(members.iter().map(|member| async move {
         let guest = match member.state() {
             State::Running => {
@@ -48,6 +55,10 @@ pub(crate) async fn collect(run: &Arc<Run>, limit: Duration) {
 /// Asks a guest, and looks at what its kernel has said beside the console.
 async fn guest(attempt: &Attempt, member: &Member, own_kernel: bool) -> Result<(), String> {
     let ask = async {
+        if own_kernel {
+            // It may have booted again since it was asked, and its clock may have been slow.
+            guest_clock::read(member).await?;
+        }
         let exec = member.ssh.exec(inside::script(own_kernel).into_bytes()).await?;
         let status = exec.ended().await?;
         Ok::<_, crate::Error>(exec.output(status))

@@ -7,6 +7,7 @@ mod clock;
 mod egress;
 mod eventually;
 mod evidence;
+mod guest_clock;
 mod handle;
 mod hold;
 mod host_side;

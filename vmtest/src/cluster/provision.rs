@@ -7,10 +7,11 @@ use futures_util::future::try_join_all;
 use super::{boot::boot, egress::make_egress, host_side, member::Member, run::Run};
 use crate::{
     error::{Error, Kind, Phase},
-    evidence::Event,
+    evidence::{Event, say},
     host::{Effect, timeout},
     hypervisor::Port,
-    net::{Links, egress::no_forwarding},
+    net::{Capture, Links, egress::no_forwarding},
+    plan::NodePlan,
 };
 
 /// Makes network and machines and waits until every machine answers.
@@ -51,6 +52,7 @@ async fn make_network(run: &Arc<Run>, members: &[Arc<Member>]) -> Result<(), Err
         run.journal.done(bridge, None)?;
     }
     host_side::connect(run, links).await?;
+    capture(run);
     for member in members {
         add_ports(run, member).await?;
     }
@@ -58,6 +60,25 @@ async fn make_network(run: &Arc<Run>, members: &[Arc<Member>]) -> Result<(), Err
         make_egress(run, egress).await?;
     }
     Ok(())
+}
+
+/// Keeps the last packets of all machines from now on, if that is wanted. Where it cannot be, nothing fails for it.
+fn capture(run: &Arc<Run>) {
+    let Some(limit) = run.packets else { return };
+    let capture = match Capture::open(limit) {
+        Ok(capture) => Arc::new(capture),
+        Err(e) => return say(format_args!("vmtest: {}: {e}", run.plan.name)),
+    };
+    if run.capture.set(capture.clone()).is_ok() {
+        let of_run = run.clone();
+        let is_port = move |name: &str| of_run.members().iter().any(|member| taps(&member.plan).any(|tap| tap == name));
+        run.spawn(async move { capture.run(is_port).await });
+    }
+}
+
+/// The ports of a machine.
+pub(super) fn taps(node: &NodePlan) -> impl Iterator<Item = &str> {
+    node.interfaces.iter().map(|interface| interface.tap.as_str())
 }
 
 /// Makes the ports of the bridges on which the machine will be.

@@ -21,7 +21,7 @@ use crate::{
     guest::ssh::{Keys, Ssh},
     host::{Claim, Journal, Keeper, LockedDir},
     hypervisor::{Hypervisor, Site},
-    net::Links,
+    net::{Capture, Links},
     plan::{NodePlan, Plan, SSH_PORT},
     spec::NodeSpec,
 };
@@ -58,6 +58,10 @@ pub(crate) struct Run {
     pub(crate) links: OnceCell<Links>,
     /// The links that were in the cluster's network before anything was made.
     pub(crate) links_before: OnceCell<Vec<String>>,
+    /// How many bytes of packets of each machine are kept, if they are.
+    pub(crate) packets: Option<u64>,
+    /// The last of them.
+    pub(crate) capture: OnceCell<Arc<Capture>>,
     /// What it has in the network of whoever started the test, if it has something there.
     pub(crate) host: Option<HostSide>,
     /// Where the scratch disks of this run are.

@@ -171,6 +171,7 @@ impl fmt::Display for Shown<'_> {
             Work::Command | Work::Process => write!(f, "`{what}`")?,
             Work::Wait => write!(f, "until {what}")?,
             Work::Copy | Work::Power => f.write_str(&what)?,
+            Work::Span => write!(f, "the end of the span `{what}`")?,
         }
         node.iter().try_for_each(|node| write!(f, " on `{node}`"))
     }

@@ -68,6 +68,18 @@ pub enum Event {
         #[serde(serialize_with = "seconds")]
         after: Duration,
     },
+    /// A guest was asked for its clock, which counts from its boot: the kernel's log and the journal use it.
+    GuestClock {
+        /// The node.
+        node: String,
+        /// What its clock said.
+        #[serde(serialize_with = "seconds")]
+        guest: Duration,
+        /// What is added to a time of its clock to have it on the clock of the timeline, in seconds.
+        offset: f64,
+        /// By how much that can be wrong, in seconds.
+        within: f64,
+    },
     /// A machine does something else from now on.
     State {
         /// The node.

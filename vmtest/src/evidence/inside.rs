@@ -3,7 +3,7 @@
 /// What is asked, with the file that gets the answer: of several commands the first that the guest has.
 const ASKED: [(&str, &[&str]); 9] = [
     ("dmesg", &["dmesg"]),
-    ("journal", &["journalctl --no-pager -n 500 -o short-precise"]),
+    ("journal", &["journalctl --no-pager -n 500 -o short-monotonic"]),
     ("failed-units", &["systemctl --no-pager list-units --failed"]),
     ("sockets", &["ss -anp", "netstat -anp", "netstat -an"]),
     ("addresses", &["ip addr", "ifconfig -a"]),

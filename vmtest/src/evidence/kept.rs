@@ -141,6 +141,23 @@ impl Kept {
         all.iter().map(read).collect()
     }
 
+    /// What the kernel's log and the journal of a machine say, as they were when the test failed, at the times of the timeline
+    /// as far as its clock was read. Empty without that.
+    pub fn guest_log(&self, node: &str) -> Vec<ConsoleLine> {
+        let of_node = |event: &&Value| event["event"] == "guest_clock" && event["node"] == node;
+        let Some(offset) = self.events.iter().rev().find(of_node).and_then(|event| event["offset"].as_f64()) else {
+            return Vec::new();
+        };
+        let files = ["dmesg.txt", "journal.txt"].into_iter();
+        let logged = files.flat_map(|file| lines(&self.dir.join(NODES).join(node).join(file)));
+        let line = |line: String| {
+            let (at, text) = line.trim_start().strip_prefix('[')?.split_once(']')?;
+            let at: f64 = at.trim().parse().ok()?;
+            Some(ConsoleLine { at: at + offset, text: text.trim_start().to_owned() })
+        };
+        logged.filter_map(line).collect()
+    }
+
     /// All files of it, by their paths in its directory.
     pub fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -173,6 +190,23 @@ fn names(dir: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logs_of_guests_are_placed_by_their_clocks() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = dir.path().join(NODES).join("db");
+        fs::create_dir_all(&node).unwrap();
+        fs::write(dir.path().join(STARTED), "{}").unwrap();
+        let clock =
+            |offset: f64| format!("{{\"at\":9,\"event\":\"guest_clock\",\"node\":\"db\",\"offset\":{offset}}}\n");
+        fs::write(dir.path().join(TIMELINE), clock(1.0) + &clock(2.5)).unwrap();
+        fs::write(node.join("dmesg.txt"), "[    0.500000] Linux version\nno time\n").unwrap();
+        fs::write(node.join("journal.txt"), b"[    3.250000] db systemd[1]: up \xff\n").unwrap();
+        let kept = Kept::read(dir.path()).unwrap();
+        let log: Vec<_> = kept.guest_log("db").into_iter().map(|line| (line.at, line.text)).collect();
+        assert_eq!(log, [(3.0, "Linux version".to_owned()), (5.75, "db systemd[1]: up \u{fffd}".to_owned())]);
+        assert!(kept.guest_log("web").is_empty());
+    }
 
     #[test]
     fn what_a_killed_test_has_left_is_read() {

@@ -25,6 +25,8 @@ pub enum Work {
     Wait,
     /// A change of a machine's power, a snapshot, a removal.
     Power,
+    /// A span of `tracing` of the body, where the process has no subscriber of its own.
+    Span,
 }
 
 /// How a piece of work ended. Without a code, a signal, an error and `given_up` it has succeeded.

@@ -28,6 +28,7 @@ const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 #[must_use = "a cluster is made by `run`"]
 pub struct ClusterBuilder {
     spec: ClusterSpec,
+    keep: bool,
     observer: Option<Observer>,
 }
 
@@ -40,7 +41,7 @@ impl std::fmt::Debug for ClusterBuilder {
 impl Cluster {
     /// A cluster without nodes, to be filled.
     pub fn builder() -> ClusterBuilder {
-        ClusterBuilder { spec: ClusterSpec::new("cluster"), observer: None }
+        ClusterBuilder { spec: ClusterSpec::new("cluster"), keep: true, observer: None }
     }
 }
 
@@ -128,6 +129,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Whether a timeline and artifacts of the run are kept, where they can be; they are by default. A program that makes
+    /// clusters all the time may not want a directory of each.
+    pub fn keep(mut self, keep: bool) -> Self {
+        self.keep = keep;
+        self
+    }
+
     /// Calls this with every event of the run, on whichever thread it happens; it should return soon.
     pub fn observe(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
@@ -142,7 +150,7 @@ impl ClusterBuilder {
     /// # Panics
     /// With the body's own panic.
     pub fn run<R: Verdict>(self, body: impl AsyncFnOnce(Cluster) -> R + Send + 'static) -> Result<(), Failure> {
-        let session = Session::new(self.spec, self.observer);
+        let session = Session::new(self.spec, self.observer, self.keep);
         session.run(async move |cluster| body(cluster).await.into_result()).into_result()
     }
 
@@ -168,7 +176,7 @@ impl ClusterBuilder {
     /// What kept it from starting.
     pub async fn start(mut self) -> Result<StartedCluster, Failure> {
         self.spec.timeout.get_or_insert(FOR_EVER);
-        let session = Session::new(self.spec, self.observer);
+        let session = Session::new(self.spec, self.observer, self.keep);
         let (tell, ready) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<Infallible>();
         let work = move || {

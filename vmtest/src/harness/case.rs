@@ -274,7 +274,7 @@ async fn instead_of_body(cluster: &Cluster, test: &TestCase) -> Result<(), Failu
 pub fn run<R: Verdict>(test: &'static TestCase, body: impl AsyncFnOnce(&mut Context) -> R + Send + 'static) {
     let spec = test.spec();
     let name = spec.name.clone();
-    let session = Session::new(spec, None);
+    let session = Session::new(spec, None, true);
     let up = Settings::get().is_ok_and(|settings| settings.up);
     let ended = session.run(async move |cluster| {
         if up {

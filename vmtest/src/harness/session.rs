@@ -90,11 +90,12 @@ pub(super) enum Message {
 
 impl Session {
     /// To be called on the thread that asks for the cluster: the traces of the body go where those of this thread go.
-    pub(super) fn new(spec: ClusterSpec, observer: Option<Observer>) -> Self {
+    pub(super) fn new(spec: ClusterSpec, observer: Option<Observer>, keep: bool) -> Self {
         // A wrong setting is the failure of the run itself.
         let settings = Settings::get().ok();
         let crate_dir = Some(&*spec.base).filter(|base| base.is_absolute() && base.join("Cargo.toml").is_file());
-        let root = settings.and_then(|settings| artifacts_root(settings.artifacts.as_deref(), crate_dir));
+        let root =
+            settings.filter(|_| keep).and_then(|settings| artifacts_root(settings.artifacts.as_deref(), crate_dir));
         let cache = settings.map(Settings::cache_dir).unwrap_or_default();
         let recorder = Recorder::begin(&spec, observer, root.as_deref(), &cache);
         Self::of(spec, recorder)
@@ -224,8 +225,9 @@ where
     F: AsyncFnOnce(Cluster) -> Result<(), String>,
 {
     let panics = caller.panics.clone();
-    let _followed = session.traces.follow();
-    let (run, bodies) = match prepare(session, caller) {
+    let of_body = session.traces.clone().or_into(&session.recorder);
+    let _followed = of_body.follow();
+    let (run, bodies) = match prepare(session, &of_body, caller) {
         Ok((run, engine, bodies)) => {
             if tell.send(Message::Started(run.clone(), engine)).is_err() {
                 return;
@@ -289,7 +291,7 @@ async fn provisioned(run: &Arc<Run>) -> Result<(), Error> {
 type Prepared = (Arc<Run>, Runtime, Runtime);
 
 /// Plans, enters a network namespace and makes everything that a run consists of before its first effect.
-fn prepare(session: Session, caller: Caller) -> Result<Prepared, Unprepared> {
+fn prepare(session: Session, of_body: &Traces, caller: Caller) -> Result<Prepared, Unprepared> {
     let Session { spec, recorder, traces } = session;
     let settings = Settings::get()?;
     let places = places(settings)?;
@@ -328,7 +330,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Unprepared> {
                 scale_timeouts(scale);
                 of_run.mark_thread();
             };
-            (runtime("vmtest-body", &traces, begin)?, namespace, None)
+            (runtime("vmtest-body", of_body, begin)?, namespace, None)
         }
         // Its network says of a thread only that it is somebody's there.
         NetworkPlace::Host => {
@@ -340,7 +342,7 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Unprepared> {
                 panics.mark_thread();
             };
             let way_back = hold_namespace()?;
-            (runtime("vmtest-body", &traces, begin)?, enter_new_namespace()?, Some(way_back))
+            (runtime("vmtest-body", of_body, begin)?, enter_new_namespace()?, Some(way_back))
         }
     };
     if !spec.allow.contains(&Allow::TaskPanic) {
@@ -370,6 +372,8 @@ fn prepare(session: Session, caller: Caller) -> Result<Prepared, Unprepared> {
         hypervisor,
         links: OnceCell::new(),
         links_before: OnceCell::new(),
+        packets: settings.packets,
+        capture: OnceCell::new(),
         host: host_side,
         scratch,
         started,

@@ -22,6 +22,7 @@ const RUN: &str = "VMTEST_RUN";
 const TIMEOUT_SCALE: &str = "VMTEST_TIMEOUT_SCALE";
 const CLOUD_HYPERVISOR: &str = "VMTEST_CLOUD_HYPERVISOR";
 const FIRECRACKER: &str = "VMTEST_FIRECRACKER";
+const PACKETS: &str = "VMTEST_PACKETS";
 const QEMU: &str = "VMTEST_QEMU";
 const REQUIRE: &str = "VMTEST_REQUIRE";
 /// What `VMTEST_REQUIRE` takes beside the names of backends.
@@ -43,6 +44,7 @@ const NAMES: &[&str] = &[
     FIRECRACKER,
     HOLD,
     ON_MISSING,
+    PACKETS,
     QEMU,
     REQUIRE,
     ROOTLESS,
@@ -67,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) cache_limit: Option<u64>,
     /// Which clusters are kept when their bodies have ended.
     pub(crate) hold: Option<HoldPolicy>,
+    /// How many bytes of the last packets of each machine are kept for its failure; `None` is none.
+    pub(crate) packets: Option<u64>,
     /// Where run directories are made.
     pub(crate) run: Option<PathBuf>,
     /// Every timeout is multiplied by it.
@@ -127,6 +131,7 @@ impl Settings {
             cache: None,
             cache_limit: None,
             hold: None,
+            packets: None,
             run: None,
             timeout_scale: 1.0,
             require: vec![],
@@ -142,7 +147,8 @@ impl Settings {
                 BACKEND => settings.backends = parse_backends(BACKEND, &value)?,
                 BUDGET => settings.budget = Asked::parse(&value).map_err(|why| format!("{BUDGET}: {why}"))?,
                 CACHE => settings.cache = Some(value.into()),
-                CACHE_LIMIT => settings.cache_limit = Some(parse_limit(&value)?),
+                CACHE_LIMIT => settings.cache_limit = Some(parse_limit(CACHE_LIMIT, &value)?),
+                PACKETS => settings.packets = Some(parse_limit(PACKETS, &value)?),
                 HOLD => settings.hold = Some(parse_hold(&value)?),
                 RUN => settings.run = Some(value.into()),
                 TIMEOUT_SCALE => settings.timeout_scale = parse_scale(&value)?,
@@ -206,8 +212,8 @@ fn parse_hold(value: &str) -> Result<HoldPolicy, String> {
     }
 }
 
-fn parse_limit(value: &str) -> Result<u64, String> {
-    let wrong = || format!("{CACHE_LIMIT}: `{value}` is no size: give a number with a unit, such as 20GiB");
+fn parse_limit(setting: &str, value: &str) -> Result<u64, String> {
+    let wrong = || format!("{setting}: `{value}` is no size: give a number with a unit, such as 20GiB");
     parse_size(value).ok_or_else(wrong)
 }
 
@@ -240,6 +246,7 @@ mod tests {
             let error = parse("VMTEST_CACHE_LIMIT", wrong).unwrap_err();
             assert!(error.contains("such as 20GiB"), "{error}");
         }
+        assert!(parse("VMTEST_PACKETS", "many").unwrap_err().starts_with("VMTEST_PACKETS: `many` is no size"));
         assert!(parse("VMTEST_ROOTLESS", "no").unwrap_err().contains("nor `off`"));
         assert!(parse("VMTEST_HOLD", "yes").unwrap_err().ends_with("valid are never, failed, always"));
         let error = parse("VMTEST_BUDGET", "8GiB").unwrap_err();
@@ -257,6 +264,7 @@ mod tests {
         assert!(parse("VMTEST_ON_MISSING", "skip").unwrap().skip_missing);
         assert!(!parse("VMTEST_ON_MISSING", "fail").unwrap().skip_missing);
         assert_eq!(parse("VMTEST_CACHE_LIMIT", "20GiB").unwrap().cache_limit, Some(20 << 30));
+        assert_eq!(parse("VMTEST_PACKETS", "8MiB").unwrap().packets, Some(8 << 20));
         assert_eq!(parse("VMTEST_TIMEOUT_SCALE", "2.5").unwrap().timeout_scale, 2.5);
         let budget = Asked { memory: Some(8 << 30), cpus: Some(3), disk: None };
         assert_eq!(parse("VMTEST_BUDGET", "memory=8GiB,cpus=3").unwrap().budget, budget);

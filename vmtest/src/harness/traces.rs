@@ -3,7 +3,7 @@
 //! Subscribers can belong to a thread, and spans always do, while a body has threads of its own. What gathers the traces
 //! of a test by its span, as `traced_test` does, would see none of them.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
 use tracing::{
     Dispatch, Span,
@@ -11,6 +11,8 @@ use tracing::{
     span::EnteredSpan,
     subscriber::NoSubscriber,
 };
+
+use crate::evidence::{Recorder, Spans};
 
 /// The subscriber and the span of a thread.
 #[derive(Debug, Clone)]
@@ -33,6 +35,12 @@ impl Traces {
     pub(super) fn of_this_thread() -> Self {
         let subscriber = dispatcher::get_default(|set| (!set.is::<NoSubscriber>()).then(|| set.clone()));
         Self { subscriber, span: Span::current() }
+    }
+
+    /// For the threads of a body: where there is no subscriber, its spans go into the timeline of its run.
+    pub(super) fn or_into(self, recorder: &Arc<Recorder>) -> Self {
+        let subscriber = self.subscriber.unwrap_or_else(|| Spans::of(recorder));
+        Self { subscriber: Some(subscriber), ..self }
     }
 
     /// Sends the traces of the calling thread there.

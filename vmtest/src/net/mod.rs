@@ -2,16 +2,19 @@
 //! started the test.
 
 mod bridge;
+mod capture;
 pub(crate) mod egress;
 mod elsewhere;
 mod free;
 mod namespace;
 mod nft;
 mod pair;
+mod pcapng;
 mod rate;
 mod state;
 
 pub(crate) use bridge::Links;
+pub(crate) use capture::Capture;
 pub(crate) use elsewhere::{enter_namespace, hold_namespace, own_namespace, within};
 pub(crate) use free::{Claimed, claim};
 pub(crate) use namespace::{enter_new_namespace, missing, missing_for_host, missing_right, missing_tun};

@@ -50,7 +50,7 @@ pub(super) fn torn_down_as<T: Send>(
             outside: outside.handle().clone(),
             panics: Arc::new(Panics::default()),
         };
-        let (run, engine, bodies) = prepare(Session::of(spec, recorder), caller).unwrap();
+        let (run, engine, bodies) = prepare(Session::of(spec, recorder), &traces, caller).unwrap();
         let result = engine.block_on(work(&run));
         let left = engine.block_on(teardown(&run));
         assert!(!run.dir.path().exists(), "{} is there: {left:?}", run.dir.path().display());
