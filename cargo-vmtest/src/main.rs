@@ -32,9 +32,12 @@ const EXIT_CODES: &str =
 
 Runs are named by their id or test, machines by `run/node` or `node`; a unique part is enough.";
 
+/// The version and, where one is known, the commit.
+const VERSION: &str = env!("VMTEST_VERSION");
+
 /// Tests on real Linux machines.
 #[derive(Parser)]
-#[command(name = "cargo vmtest", bin_name = "cargo vmtest", version, after_help = EXIT_CODES)]
+#[command(name = "cargo vmtest", bin_name = "cargo vmtest", version = VERSION, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

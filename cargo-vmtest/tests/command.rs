@@ -43,6 +43,23 @@ fn the_demo_boots_three_machines_and_leaves_nothing() {
 }
 
 #[test]
+fn the_version_has_the_commit() {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").current_dir(env!("CARGO_MANIFEST_DIR")).args(args).output().ok()?;
+        output.status.success().then(|| text(&output.stdout).trim().to_owned())
+    };
+    // In a checkout that of git; a copy of the sources without one has the version alone.
+    let commit =
+        git(&["ls-files", "--error-unmatch", "build.rs"]).and_then(|_| git(&["rev-parse", "--short=12", "HEAD"]));
+    let commit = commit.map_or_else(String::new, |commit| format!(" ({commit})"));
+    for flag in ["-V", "--version"] {
+        let version = vmtest(&[flag], |_| {});
+        let expected = format!("cargo vmtest {}{commit}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!((version.status.code(), text(&version.stdout)), (Some(0), expected));
+    }
+}
+
+#[test]
 fn pruning_a_clean_host_says_so() {
     let places = tempfile::tempdir().expect("a temporary directory");
     let prune = vmtest(&["prune"], in_places(places.path()));

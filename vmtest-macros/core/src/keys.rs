@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_page_for_users_has_every_key() {
-        let page = include_str!("../../src/vm_test.md");
+        let page = include_str!("vm_test.md");
         for key in KEYS {
             assert!(page.contains(&format!("| `{}` |", key.name)), "`{}` is missing from vm_test.md", key.name);
             assert!(page.contains(key.example), "the example of `{}` is missing from vm_test.md", key.name);
