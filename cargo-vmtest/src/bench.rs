@@ -94,7 +94,7 @@ pub(crate) fn run(pairs: u32, json: bool, only: Option<Part>) -> Result<ExitCode
     } else if cfg!(debug_assertions) {
         return in_release(pairs, json, only);
     }
-    crate::rootless()?;
+    super::rootless()?;
     let mut figures = Vec::new();
     // Memory comes first: what was measured before would be in it.
     for part in Part::value_variants().iter().filter(|&&part| only.is_none_or(|only| only == part)) {

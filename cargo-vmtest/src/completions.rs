@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
-use crate::{Cli, output::bytes};
+use super::{Cli, output::bytes};
 
 /// Prints the completions of a shell for `cargo-vmtest`, the program that `cargo vmtest` runs.
 pub(crate) fn run(shell: Shell) -> ExitCode {

@@ -4,7 +4,7 @@ use std::{fs, io, path::Path, process::ExitCode};
 
 use vmtest::harness::control::{Answer, Request};
 
-use crate::{
+use super::{
     output::{Colour, bytes, line},
     target::{Target, find_run},
 };

@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use vmtest::harness::control::Request;
 
-use crate::target::Target;
+use super::target::Target;
 
 /// Copies a file or a tree between the host and a machine, whose paths are written `node:path`.
 pub(crate) fn run(from: &str, to: &str) -> Result<ExitCode, String> {

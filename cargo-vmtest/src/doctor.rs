@@ -11,7 +11,7 @@ use vmtest::{
     spec::Capability,
 };
 
-use crate::{
+use super::{
     install::{self, Purpose},
     output::{Colour, line},
 };

@@ -12,7 +12,7 @@ use rustix::{
 };
 use vmtest::harness::control::{Client, Description, Request, RunState, runs};
 
-use crate::{output::line, target::find_run};
+use super::{output::line, target::find_run};
 
 /// A teardown takes well under a second, and gives up after 15.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);

@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use vmtest::harness::control::{Description, RunState, Runs, runs, since_epoch};
 
-use crate::output::{Colour, line};
+use super::output::{Colour, line};
 
 /// The form of `--json`, specified in `docs/control.md`.
 const VERSION: u32 = 1;

@@ -27,13 +27,12 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 use install::Purpose;
 
+use crate::VERSION;
+
 const EXIT_CODES: &str =
     "Exit codes: 0 success, 1 failure, 2 wrong usage. `test`, `lab`, `up`, `repro` and `ssh` pass on the exit code of what they run.
 
 Runs are named by their id or test, machines by `run/node` or `node`; a unique part is enough.";
-
-/// The version and, where one is known, the commit.
-const VERSION: &str = env!("VMTEST_VERSION");
 
 /// Tests on real Linux machines.
 #[derive(Parser)]
@@ -241,7 +240,7 @@ struct Install {
     install: bool,
 }
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     // Cargo calls `cargo-vmtest vmtest ..` for `cargo vmtest ..`.
     let is_cargo = |args: &[String]| args.get(1).is_some_and(|arg| arg == "vmtest");
     let mut args: Vec<_> = std::env::args().collect();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use vmtest::harness::{Abandoned, AbandonedRun, abandoned, prune};
 
-use crate::output;
+use super::output;
 
 /// The form of `--json`, specified in `docs/journal.md`.
 const VERSION: u32 = 1;

@@ -14,7 +14,7 @@ use std::{
 
 use vmtest::harness::control::{Answer, Client, Description, Request, SshAccess, runs};
 
-use crate::{
+use super::{
     output::print,
     target::{Target, find_run},
 };

@@ -3,6 +3,10 @@
 //! An image is a kernel, an initramfs, and a root file system or none. [`ensure`] builds the one that is named, once, into a [`Cache`];
 //! [`append_seed`] puts behind its initramfs what one guest has to know about itself. [`vmlinux`] is its kernel for VMMs
 //! that load no compressed one.
+//!
+//! It needs Linux; elsewhere this crate is empty.
+
+#![cfg(target_os = "linux")]
 
 mod cache;
 mod cpio_writer;

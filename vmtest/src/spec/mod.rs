@@ -21,6 +21,7 @@ pub use network::NetworkSpec;
 pub use node::{FixtureSpec, NodeSettings, NodeSpec};
 pub use place::NetworkPlace;
 pub use resources::Resources;
+#[cfg(target_os = "linux")]
 pub(crate) use resources::parse_size;
 pub use rung::Rung;
 pub use timed_phase::TimedPhase;
