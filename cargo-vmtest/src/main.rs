@@ -15,6 +15,8 @@ mod lab;
 mod ls;
 mod output;
 mod prune;
+#[cfg(test)]
+mod reference;
 mod report;
 mod repro;
 mod ssh;
@@ -27,7 +29,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 use install::Purpose;
 
-use crate::VERSION;
+use super::VERSION;
 
 const EXIT_CODES: &str =
     "Exit codes: 0 success, 1 failure, 2 wrong usage. `test`, `lab`, `up`, `repro` and `ssh` pass on the exit code of what they run.
@@ -94,6 +96,7 @@ enum Command {
     /// Fetch a VMM for the tests of this user: its SHA-256 is checked, and it is used where none is on PATH. Tests themselves
     /// never fetch any.
     Install {
+        /// Which VMM.
         #[arg(value_enum)]
         program: install::Vmm,
         /// Where to get it from, in place of the project's own release page: the same file, or that of --sha256.

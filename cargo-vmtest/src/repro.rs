@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use vmtest::evidence::{REPEATS, Started};
 
-use crate::binaries::{TestBinary, build, pass_on};
+use super::binaries::{TestBinary, build, pass_on};
 
 /// Settings that say where things are on this host, or what is done beside the test: those of now hold.
 const OF_THIS_HOST: [&str; 5] = ["VMTEST_ARTIFACTS", "VMTEST_CACHE", "VMTEST_CACHE_LIMIT", "VMTEST_HOLD", "VMTEST_RUN"];

@@ -7,7 +7,7 @@ use std::{
 
 use vmtest::harness::{LIST, LISTED, UP};
 
-use crate::binaries::{TestBinary, build, pass_on};
+use super::binaries::{TestBinary, build, pass_on};
 
 /// A test that makes a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use std::{
 use clap::ValueEnum;
 use vmtest::evidence::Kept;
 
-use crate::output::print;
+use super::output::print;
 use history::History;
 
 /// In which form.

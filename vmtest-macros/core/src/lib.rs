@@ -11,6 +11,7 @@
 //! others    attributes of others beside it
 //! expand    all of it                      → tokens, or every problem at once
 //! inert     the function beside an error   → tokens without a test
+//! reference the table                  → the page of the book with every key
 //! editor    keys as written                → tokens from which editors complete them
 //! ```
 //!
@@ -28,9 +29,11 @@ mod matrix;
 mod names;
 mod others;
 mod problems;
+mod reference;
 mod setting;
 mod signature;
 mod units;
 
 pub use expand::expand;
 pub use keys::CAPABILITIES;
+pub use reference::reference;

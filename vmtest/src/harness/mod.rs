@@ -16,6 +16,7 @@ mod prune;
 mod registry;
 mod rootless;
 mod session;
+mod setting_table;
 mod settings;
 mod signals;
 mod skip;

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::OnceLock};
 
+use super::setting_table::SETTINGS;
 use crate::{
     cluster::HoldPolicy,
     error::{Error, Kind, Phase},
@@ -10,21 +11,21 @@ use crate::{
     spec::parse_size,
 };
 
-const ARTIFACTS: &str = "VMTEST_ARTIFACTS";
-const BACKEND: &str = "VMTEST_BACKEND";
-const BUDGET: &str = "VMTEST_BUDGET";
-const CACHE: &str = "VMTEST_CACHE";
-const CACHE_LIMIT: &str = "VMTEST_CACHE_LIMIT";
-const HOLD: &str = "VMTEST_HOLD";
+pub(super) const ARTIFACTS: &str = "VMTEST_ARTIFACTS";
+pub(super) const BACKEND: &str = "VMTEST_BACKEND";
+pub(super) const BUDGET: &str = "VMTEST_BUDGET";
+pub(super) const CACHE: &str = "VMTEST_CACHE";
+pub(super) const CACHE_LIMIT: &str = "VMTEST_CACHE_LIMIT";
+pub(super) const HOLD: &str = "VMTEST_HOLD";
 /// What becomes of a test whose host lacks something.
 pub(super) const ON_MISSING: &str = "VMTEST_ON_MISSING";
-const RUN: &str = "VMTEST_RUN";
-const TIMEOUT_SCALE: &str = "VMTEST_TIMEOUT_SCALE";
-const CLOUD_HYPERVISOR: &str = "VMTEST_CLOUD_HYPERVISOR";
-const FIRECRACKER: &str = "VMTEST_FIRECRACKER";
-const PACKETS: &str = "VMTEST_PACKETS";
-const QEMU: &str = "VMTEST_QEMU";
-const REQUIRE: &str = "VMTEST_REQUIRE";
+pub(super) const RUN: &str = "VMTEST_RUN";
+pub(super) const TIMEOUT_SCALE: &str = "VMTEST_TIMEOUT_SCALE";
+pub(super) const CLOUD_HYPERVISOR: &str = "VMTEST_CLOUD_HYPERVISOR";
+pub(super) const FIRECRACKER: &str = "VMTEST_FIRECRACKER";
+pub(super) const PACKETS: &str = "VMTEST_PACKETS";
+pub(super) const QEMU: &str = "VMTEST_QEMU";
+pub(super) const REQUIRE: &str = "VMTEST_REQUIRE";
 /// What `VMTEST_REQUIRE` takes beside the names of backends.
 const KVM: &str = "kvm";
 /// Where our own tests have the process killed.
@@ -33,24 +34,6 @@ const CRASH_AT: &str = "VMTEST_INTERNAL_CRASH_AT";
 const ASSUME_KVM: &str = "VMTEST_INTERNAL_ASSUME_KVM";
 /// Has tests hold their clusters in place of running their bodies; set by `cargo vmtest up`.
 pub const UP: &str = "VMTEST_INTERNAL_UP";
-/// Every name that a user may set, for the message about a wrong one.
-const NAMES: &[&str] = &[
-    ARTIFACTS,
-    BACKEND,
-    BUDGET,
-    CACHE,
-    CACHE_LIMIT,
-    CLOUD_HYPERVISOR,
-    FIRECRACKER,
-    HOLD,
-    ON_MISSING,
-    PACKETS,
-    QEMU,
-    REQUIRE,
-    ROOTLESS,
-    RUN,
-    TIMEOUT_SCALE,
-];
 /// Variables of our own tests.
 const INTERNAL: &str = "VMTEST_INTERNAL_";
 
@@ -163,7 +146,10 @@ impl Settings {
                 UP => settings.up = true,
                 CRASH_AT => settings.crash_at = Some(value.parse().map_err(|why| format!("{CRASH_AT}: {why}"))?),
                 _ if name.starts_with(INTERNAL) => {}
-                _ => return Err(format!("unknown setting `{name}`: valid are {}", NAMES.join(", "))),
+                _ => {
+                    let valid: Vec<_> = SETTINGS.iter().map(|row| row.name).collect();
+                    return Err(format!("unknown setting `{name}`: valid are {}", valid.join(", ")));
+                }
             }
         }
         settings.search.set_cache(settings.cache_dir());
@@ -252,6 +238,16 @@ mod tests {
         let error = parse("VMTEST_BUDGET", "8GiB").unwrap_err();
         assert!(error.starts_with("VMTEST_BUDGET: `8GiB`") && error.contains("`memory=8GiB`"), "{error}");
         assert!(parse("VMTEST_INTERNAL_CRASH_AT", "here").unwrap_err().contains("no crash point"));
+    }
+
+    #[test]
+    fn the_table_has_what_is_read() {
+        for row in SETTINGS {
+            // A name that nothing reads is unknown, whatever its value.
+            let error = parse(row.name, "\u{1}").err().unwrap_or_default();
+            assert!(!error.starts_with("unknown setting"), "{}: {error}", row.name);
+        }
+        assert!(SETTINGS.is_sorted_by_key(|row| row.name));
     }
 
     #[test]
