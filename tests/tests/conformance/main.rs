@@ -90,7 +90,12 @@ fn trial(backend: &Backend, case: Case, matrix: Arc<Mutex<Matrix>>) -> Trial {
         if let Some(why) = absent {
             return Err(why.into());
         }
-        (case.run)(name).map_err(|failure| format!("{failure:?}"))?;
+        (case.run)(name).map_err(|failure| {
+            let said = format!("{failure:?}");
+            // In the lab all cases take an hour; whoever ends it before that shall have seen this.
+            eprintln!("\n{name}::{}: {said}", case.name);
+            said
+        })?;
         lock(&matrix).note(case.name, name, Outcome::Passed);
         Ok(())
     };
