@@ -123,8 +123,7 @@ impl Disk {
             }
             member
                 .during_boot(async {
-                    let unmount = format!("umount {}", mounts::quoted(&plan.at));
-                    succeeds(&member, &unmount, "the guest cannot unmount the disk").await?;
+                    succeeds(&member, &unmount(&plan.at), "the guest cannot unmount the disk").await?;
                     pull_out(&run, &member, place).await
                 })
                 .await?;
@@ -202,6 +201,17 @@ async fn attach(
         mounted
     });
     mounted.await.map(|()| plan)
+}
+
+/// What unmounts the disk and waits until the guest reads nothing of it any more: a file system that was just mounted reads ahead,
+/// and what of that is under way when the disk goes is an I/O error in the kernel's words. Half a minute at most.
+fn unmount(at: &str) -> String {
+    let at = mounts::quoted(at);
+    format!(
+        "disk=$(stat -c %d {at}) && umount {at} || exit
+        disk=/sys/dev/block/$((disk / 256)):$((disk % 256))
+        for _ in $(seq 1500); do [ \"$(tr -dc 0-9 <$disk/inflight)\" = 00 ] && exit; sleep 0.02; done"
+    )
 }
 
 /// Has the VMM pull out the disk at this place, which the guest does not use.
