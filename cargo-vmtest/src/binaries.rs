@@ -12,8 +12,12 @@ use serde_json::Value;
 /// A binary with tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TestBinary {
+    /// The name of its package.
+    pub(crate) package: String,
     /// The name of its target.
     pub(crate) target: String,
+    /// Its name for nextest.
+    pub(crate) id: String,
     pub(crate) path: PathBuf,
     /// The directory of its package.
     pub(crate) dir: PathBuf,
@@ -24,6 +28,11 @@ pub(crate) fn build(args: &[String]) -> Result<Vec<TestBinary>, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["test", "--no-run", "--message-format=json-render-diagnostics"]).args(args);
+    // What Cargo says of this very program where it has started it: build scripts that look at it would run again, and with
+    // them everything would be built again.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_a_package(&name.to_string_lossy())) {
+        build.env_remove(name);
+    }
     let mut build = build.stdout(Stdio::piped()).spawn().map_err(|e| format!("cannot run cargo: {e}"))?;
     let lines = BufReader::new(build.stdout.take().expect("it was asked for")).lines();
     let binaries = lines.map_while(Result::ok).filter_map(|line| binary(&line)).collect();
@@ -34,15 +43,44 @@ pub(crate) fn build(args: &[String]) -> Result<Vec<TestBinary>, String> {
     Ok(binaries)
 }
 
+fn is_of_a_package(variable: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|prefix| variable.starts_with(prefix))
+}
+
 /// Of a message of Cargo: a test binary.
 fn binary(message: &str) -> Option<TestBinary> {
     let message: Value = serde_json::from_str(message).ok()?;
     if message["profile"]["test"] != true {
         return None;
     }
-    let dir = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
+    let package = package_of(message["package_id"].as_str()?)?;
     let target = message["target"]["name"].as_str()?.to_owned();
-    Some(TestBinary { target, path: message["executable"].as_str()?.into(), dir })
+    let id = match message["target"]["kind"][0].as_str()? {
+        "test" => format!("{package}::{target}"),
+        other @ ("bin" | "example" | "bench") => format!("{package}::{other}/{target}"),
+        // It runs only where the compiler's own libraries are found.
+        "proc-macro" => return None,
+        // All kinds of libraries.
+        _ => package.clone(),
+    };
+    let dir = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
+    Some(TestBinary { package, target, id, path: message["executable"].as_str()?.into(), dir })
+}
+
+/// The name in a package's id: `path+file:///w/name#0.1.0`, or `path+file:///w/dir#name@0.1.0`.
+fn package_of(id: &str) -> Option<String> {
+    let Some((source, fragment)) = id.rsplit_once('#') else {
+        // As Cargo wrote it before 1.77: `name 0.1.0 (path+file:///w/name)`.
+        return id.split(' ').next().map(str::to_owned);
+    };
+    let name = match fragment.split_once('@') {
+        Some((name, _)) => name,
+        None if fragment.starts_with(|c: char| c.is_ascii_digit()) => {
+            source.trim_end_matches('/').rsplit('/').next()?
+        }
+        None => fragment,
+    };
+    Some(name.to_owned())
 }
 
 /// Runs this and passes on its exit code; that of a signal as a shell does.
@@ -58,15 +96,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn packages_have_names_in_every_form_of_their_ids() {
+        for (id, name) in [
+            ("path+file:///w/web#0.1.0", "web"),
+            ("path+file:///w/tests#web-tests@0.1.0", "web-tests"),
+            ("git+https://host/web?branch=main#web@0.1.0", "web"),
+            ("web 0.1.0 (path+file:///w/web)", "web"),
+        ] {
+            assert_eq!(package_of(id).as_deref(), Some(name), "{id}");
+        }
+    }
+
+    #[test]
     fn of_what_cargo_says_only_test_binaries_count() {
-        let message = |test: bool| {
+        let message = |test: bool, kind: &str| {
             format!(
-                r#"{{"reason":"compiler-artifact","manifest_path":"/w/p/Cargo.toml","target":{{"name":"t"}},"profile":{{"test":{test}}},"executable":"/w/t-1"}}"#
+                r#"{{"reason":"compiler-artifact","package_id":"path+file:///w/p#0.1.0","manifest_path":"/w/p/Cargo.toml","target":{{"name":"t","kind":["{kind}"]}},"profile":{{"test":{test}}},"executable":"/w/t-1"}}"#
             )
         };
-        let wanted = TestBinary { target: "t".into(), path: "/w/t-1".into(), dir: "/w/p".into() };
-        assert_eq!(binary(&message(true)), Some(wanted));
-        assert_eq!(binary(&message(false)), None);
+        let id = |kind: &str| binary(&message(true, kind)).map(|binary| binary.id);
+        assert_eq!(id("test").as_deref(), Some("p::t"));
+        assert_eq!(id("example").as_deref(), Some("p::example/t"));
+        assert_eq!(id("lib").as_deref(), Some("p"));
+        assert_eq!([id("proc-macro"), binary(&message(false, "test")).map(|binary| binary.id)], [None, None]);
         assert_eq!(binary("{\"reason\":\"build-finished\",\"success\":true}"), None);
     }
 }

@@ -2,26 +2,33 @@
 
 mod bench;
 mod binaries;
+mod cache_key;
 mod completions;
 mod console;
 mod cp;
 mod demo;
 mod doctor;
+mod filter;
 mod fixture;
 mod hold;
 mod image;
 mod install;
 mod lab;
+mod list;
 mod ls;
+mod matrix;
+mod nextest_config;
 mod output;
 mod prune;
 #[cfg(test)]
 mod reference;
 mod report;
 mod repro;
+mod shard;
 mod ssh;
 mod suite;
 mod target;
+mod tests;
 mod up;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -32,7 +39,7 @@ use install::Purpose;
 use super::VERSION;
 
 const EXIT_CODES: &str =
-    "Exit codes: 0 success, 1 failure, 2 wrong usage. `test`, `lab`, `up`, `repro` and `ssh` pass on the exit code of what they run.
+    "Exit codes: 0 success, 1 failure, 2 wrong usage. `test`, `lab`, `up`, `repro`, `shard` and `ssh` pass on the exit code of what they run.
 
 Runs are named by their id or test, machines by `run/node` or `node`; a unique part is enough.";
 
@@ -105,6 +112,29 @@ enum Command {
         /// What its SHA-256 must be, where it is another release.
         #[arg(long, requires = "url")]
         sha256: Option<String>,
+    },
+    /// Show the tests that make clusters, with what they declare.
+    List {
+        /// Print them as JSON, for `--tests` of other commands.
+        #[arg(long)]
+        json: bool,
+        /// Arguments for `cargo test` that say what is built; without, `--workspace`.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Print the jobs of a CI run: backends by images by shards.
+    Matrix(matrix::Options),
+    /// Write a configuration of nextest from what the tests declare: weights, a group for those that need machines, and the
+    /// time after which they are slow.
+    NextestConfig(nextest_config::Options),
+    /// Run one machine's part of the tests of an archive of nextest, which needs neither Cargo nor a compiler; `report` puts
+    /// together what all of them have kept.
+    Shard(shard::Options),
+    /// Print a name for what a CI keeps of the cache: it changes when one of these images is made in another way.
+    CacheKey {
+        /// The images that the tests use.
+        #[arg(default_value = "micro")]
+        images: Vec<String>,
     },
     /// Make the cluster that a test declares, and hold it in place of running the body.
     Up {
@@ -209,15 +239,20 @@ enum Command {
     },
     /// Show what is kept of tests: a page for each, which opens at the first cause of its failure, and an index.
     Report {
-        /// The directory of one attempt, or of many; by default that of the workspace, `target/vmtest`.
+        /// The directory of one attempt, of many, or of what several machines have kept, each in a directory of its own; by
+        /// default that of the workspace, `target/vmtest`.
         dir: Option<PathBuf>,
         /// Pages in that directory, or a summary on stdout.
         #[arg(long, value_enum)]
         format: Option<report::Format>,
         /// In place of single attempts: p50 and p95 of each phase over all runs, and the tests that have passed and failed, by
         /// what their failures have in common. Also with `--format json`.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "expect")]
         history: bool,
+        /// Fail if these are not the results of all tests of this list, which `cargo vmtest list --json` has printed, each from
+        /// one machine.
+        #[arg(long, value_name = "FILE")]
+        expect: Option<PathBuf>,
     },
     /// Run a test again as it was run, with its settings and on its backend, and say what is otherwise now: this host, images,
     /// the plan. A failed test prints this line.
@@ -278,12 +313,19 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
         Command::Install { program: install::Vmm::CloudHypervisor, url, sha256 } => {
             install::cloud_hypervisor(url.as_deref(), sha256.as_deref())
         }
-        Command::Report { dir, format, history: true } => report::history(dir, format),
-        Command::Report { dir, format, history: false } => report::run(dir, format.unwrap_or(report::Format::Html)),
+        Command::Report { dir, format, history: true, .. } => report::history(dir, format),
+        Command::Report { dir, format, expect, .. } => {
+            report::run(dir, format.unwrap_or(report::Format::Html), expect.as_deref())
+        }
         Command::Repro { dir, hold, binary, args } => repro::run(&dir, hold, binary, &args),
         Command::Image(command) => rootless().and_then(|()| image::run(command)),
         Command::Prune { dry_run, json } => rootless().and_then(|()| prune::run(dry_run, json)),
         Command::Up { test, args } => up::run(&test, &args),
+        Command::List { json, args } => list::run(json, &args),
+        Command::Matrix(options) => matrix::run(&options),
+        Command::NextestConfig(options) => nextest_config::run(&options),
+        Command::Shard(options) => shard::run(&options),
+        Command::CacheKey { images } => cache_key::run(&images),
         Command::Ls { json } => ls::run(json),
         Command::Ssh { terminal, node, command } => ssh::run(&node, terminal, &command),
         Command::SshConfig { run } => ssh::config(run.as_deref()),

@@ -26,7 +26,13 @@ pub(crate) fn run(dir: &Path, hold: bool, binary: Option<PathBuf>, args: &[Strin
         Some(path) => {
             let path = std::path::absolute(&path).unwrap_or(path);
             let dir = env::current_dir().map_err(|e| format!("there is no current directory: {e}"))?;
-            TestBinary { target: started.binary.clone(), path, dir }
+            TestBinary {
+                package: started.package.clone().unwrap_or_default(),
+                target: started.binary.clone(),
+                id: started.binary.clone(),
+                path,
+                dir,
+            }
         }
         None => built(&started, args)?,
     };

@@ -22,6 +22,7 @@ use super::{
 /// Logs in with the system's `ssh`, which replaces this process.
 pub(crate) fn run(name: &str, terminal: bool, command: &[String]) -> Result<ExitCode, String> {
     let target = Target::find(name)?;
+    reachable(&target)?;
     let access = access(&target.run, &target.node.name)?;
     let mut ssh = Command::new("ssh");
     ssh.args(["-F", "none"]);
@@ -34,6 +35,20 @@ pub(crate) fn run(name: &str, terminal: bool, command: &[String]) -> Result<Exit
     ssh.arg(format!("{}@{}", access.user, access.address)).args(command);
     let why = ssh.exec();
     Err(format!("cannot run `ssh` ({why}): install the package openssh-client"))
+}
+
+/// What OpenSSH would only see as a connection that nobody answers.
+fn reachable(target: &Target) -> Result<(), String> {
+    let (node, name) = (&target.node, format!("{}/{}", target.run.run, target.node.name));
+    match node.state.as_str() {
+        "booting" => {
+            let waits = node.waits_for.as_ref().map(|rung| format!(", and waits for `{rung}`")).unwrap_or_default();
+            Err(format!("{name} still boots{waits}: `cargo vmtest console --follow {name}` shows what it does"))
+        }
+        "paused" => Err(format!("{name} is paused, and answers nobody until its test resumes it")),
+        "off" => Err(format!("{name} is off: `cargo vmtest logs {name}` shows what it said last")),
+        _ => Ok(()),
+    }
 }
 
 /// Prints a host entry for each machine of a run, or of all.

@@ -1,63 +1,36 @@
 //! `cargo vmtest up`.
 
-use std::{
-    path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+use std::process::{Command, ExitCode};
+
+use vmtest::harness::UP;
+
+use super::{
+    binaries::pass_on,
+    tests::{Test, build_and_ask},
 };
-
-use vmtest::harness::{LIST, LISTED, UP};
-
-use super::binaries::{TestBinary, build, pass_on};
-
-/// A test that makes a cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Test {
-    /// The name of its binary's target.
-    target: String,
-    binary: PathBuf,
-    /// That of its package.
-    dir: PathBuf,
-    path: String,
-}
 
 /// Makes the cluster that a test declares and holds it in place of running the body.
 pub(crate) fn run(name: &str, args: &[String]) -> Result<ExitCode, String> {
-    let tests = tests(args)?;
+    let tests = build_and_ask(args)?;
     let test = choose(&tests, name)?;
     let mut command = Command::new(&test.binary);
-    command.args([&test.path, "--exact", "--include-ignored", "--nocapture"]).current_dir(&test.dir);
+    command.args([&test.declared.path, "--exact", "--include-ignored", "--nocapture"]).current_dir(&test.dir);
     command.env(UP, "1").env_remove("VMTEST_HOLD").env("CARGO_MANIFEST_DIR", &test.dir).env_remove("CARGO_PKG_NAME");
     pass_on(&mut command)
-}
-
-/// Builds all test binaries, and asks each for its tests.
-fn tests(args: &[String]) -> Result<Vec<Test>, String> {
-    let whole = ["--workspace".to_owned()];
-    let mut tests = Vec::new();
-    for TestBinary { target, path: binary, dir } in build(if args.is_empty() { &whole } else { args })? {
-        let output = Command::new(&binary).arg("--list").env(LIST, "1").current_dir(&dir).stdin(Stdio::null()).output();
-        let output = output.map_err(|e| format!("cannot run {}: {e}", binary.display()))?;
-        let listed = String::from_utf8_lossy(&output.stdout).into_owned();
-        tests.extend(listed.lines().filter_map(|line| line.strip_prefix(LISTED)).map(|path| Test {
-            target: target.clone(),
-            binary: binary.clone(),
-            dir: dir.clone(),
-            path: path.to_owned(),
-        }));
-    }
-    tests.sort_by(|a, b| (&a.target, &a.path).cmp(&(&b.target, &b.path)));
-    Ok(tests)
 }
 
 /// By its path, its end or a part of it, where that is clear; behind the name of its binary's target and a slash, too.
 fn choose<'a>(tests: &'a [Test], name: &str) -> Result<&'a Test, String> {
     let (target, path) = name.split_once('/').map_or((None, name), |(target, path)| (Some(target), path));
     let of_target: Vec<_> = tests.iter().filter(|test| target.is_none_or(|target| test.target == target)).collect();
-    let list =
-        |tests: &[&Test]| tests.iter().map(|test| format!("\n  {}/{}", test.target, test.path)).collect::<String>();
+    let list = |tests: &[&Test]| {
+        tests.iter().map(|test| format!("\n  {}/{}", test.target, test.declared.path)).collect::<String>()
+    };
     let end = format!("::{path}");
     let ways: [&dyn Fn(&Test) -> bool; 3] =
-        [&|test| test.path == path, &|test| test.path.ends_with(&end), &|test| test.path.contains(path)];
+        [&|test| test.declared.path == path, &|test| test.declared.path.ends_with(&end), &|test| {
+            test.declared.path.contains(path)
+        }];
     for way in ways {
         match of_target.iter().copied().filter(|test| way(test)).collect::<Vec<_>>().as_slice() {
             [] => {}
@@ -75,21 +48,17 @@ fn choose<'a>(tests: &'a [Test], name: &str) -> Result<&'a Test, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::examples::test;
     use super::*;
 
     fn some() -> Vec<Test> {
         [("endings", "victims::panics"), ("endings", "fails"), ("signals", "fails"), ("signals", "fails_late")]
-            .map(|(target, path)| Test {
-                target: target.into(),
-                binary: "/b".into(),
-                dir: "/d".into(),
-                path: path.into(),
-            })
+            .map(|(target, path)| test(&format!("web::{target}"), path, 1, &[]))
             .into()
     }
 
     fn chosen(name: &str) -> Result<String, String> {
-        choose(&some(), name).map(|test| format!("{}/{}", test.target, test.path))
+        choose(&some(), name).map(|test| format!("{}/{}", test.target, test.declared.path))
     }
 
     #[test]

@@ -15,13 +15,16 @@ use nix::{
     sys::signal::Signal,
 };
 use serde_json::{Value, json};
-use vmtest_tests::{Running, Victim};
+use vmtest_tests::{Running, Victim, WITHOUT_RIGHTS};
 
 /// Tests whose clusters are looked into, each run by a test below in a process of its own.
 mod victims {
     use std::future::pending;
 
-    use vmtest::prelude::*;
+    use vmtest::{
+        prelude::*,
+        spec::{Fake, Fault, Reply, Rung},
+    };
 
     #[vm_test(backend = "fake")]
     #[ignore = "run by many"]
@@ -35,6 +38,24 @@ mod victims {
     async fn waits(_alice: Node) {
         println!("the body begins");
         pending::<()>().await;
+    }
+
+    #[vm_test(backend = "fake")]
+    #[ignore = "run by a_machine_that_does_not_answer_is_not_called"]
+    async fn adds_one_that_never_answers(alice: Node, bob: Node, cluster: Cluster) -> Result {
+        alice.kill().await?;
+        bob.pause().await?;
+        let mute = Fake::new().fault(Fault::Stops(Rung::SshBanner));
+        cluster.add(NodeSpec::new("mute").fake(mute)).await?;
+        Ok(())
+    }
+
+    /// A machine without ids of its own, which not every user has: it knows answers.
+    #[vm_test(backend = "fake")]
+    #[ignore = "run by who_is_not_root_enters_runs_that_are_not_roots"]
+    async fn scripted(cluster: Cluster) -> Result {
+        cluster.add(NodeSpec::new("db").fake(Fake::new().on("true", Reply::default()))).await?;
+        Err(Failure::msg("the words of the failure"))
     }
 
     #[vm_test(backend = "qemu")]
@@ -133,6 +154,64 @@ fn ssh_runs_commands_and_passes_on_their_exit_code() {
     assert_eq!(text(&other.stdout), "bob\n", "{}", text(&other.stderr));
     drop(said(&runs, &["down"]));
     running.finish().assert_failed_with(&[]).assert_nothing_left();
+}
+
+#[test]
+fn a_machine_that_does_not_answer_is_not_called() {
+    let running = Victim::new("adds_one_that_never_answers").start();
+    let runs = runs_of(&running);
+    let state = |name: &str| {
+        let listed: Value = serde_json::from_str(&said(&runs, &["ls", "--json"])).expect("it is JSON");
+        let nodes = listed["runs"][0]["nodes"].as_array().cloned().unwrap_or_default();
+        nodes.into_iter().find(|node| node["name"] == name).map(|node| node["waits_for"].clone())
+    };
+    while state("mute") != Some(json!("SSH banner")) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    for (name, why) in [
+        ("mute", "/mute still boots, and waits for `SSH banner`: `cargo vmtest console --follow "),
+        ("alice", "/alice is off: `cargo vmtest logs "),
+        ("bob", "/bob is paused, and answers nobody until"),
+    ] {
+        let said = complaint(&runs, &["ssh", name, "--", "true"]);
+        assert!(said.contains(why), "{said}");
+    }
+    drop(said(&runs, &["down"]));
+    running.finish().assert_failed_with(&["was ended by `cargo vmtest down`"]).assert_nothing_left();
+}
+
+#[test]
+fn without_a_terminal_a_shell_reads_what_it_is_given() {
+    let running = held("fails");
+    let runs = runs_of(&running);
+    let mut ssh = command(&runs, &["ssh", "alice"]);
+    let mut ssh = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut to = ssh.stdin.take().expect("it was asked for");
+    to.write_all(b"hostname; test -t 0 || echo no terminal; exit 7\n").expect("it reads");
+    drop(to);
+    let output = ssh.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(7), "alice\nno terminal\n"));
+    drop(said(&runs, &["down"]));
+    running.finish().assert_failed_with(&[]).assert_nothing_left();
+}
+
+#[test]
+fn who_is_not_root_enters_runs_that_are_not_roots() {
+    let mut running = Victim::without_rights("scripted").env("VMTEST_HOLD", "failed").start();
+    running.wait_to_complain("cargo vmtest down");
+    let runs = runs_of(&running);
+    let without_rights = |args: &[&str]| {
+        let mut command = Command::new(WITHOUT_RIGHTS[0]);
+        command.args(&WITHOUT_RIGHTS[1..]).arg(env!("CARGO_BIN_EXE_cargo-vmtest")).args(args);
+        let output = command.env("VMTEST_RUN", &runs).stdin(Stdio::null()).output().expect("it runs");
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(without_rights(&["ls"]).contains("db  10.77.0.11   running"));
+    // It runs nothing, but for those who have its key only.
+    without_rights(&["ssh", "db", "--", "hostname"]);
+    without_rights(&["down"]);
+    running.finish().assert_failed_with(&["the words of the failure"]).assert_nothing_left();
 }
 
 #[test]
@@ -267,9 +346,15 @@ fn up_holds_the_cluster_of_a_test_in_place_of_its_body() {
     // What `up` does with a binary that it has found, without building all of them.
     let binary = std::env::current_exe().expect("it has a path");
     let listed = Command::new(&binary).arg("--list").env("VMTEST_INTERNAL_LIST", "1").output().expect("it runs");
-    let mut names: Vec<_> = text(&listed.stdout).lines().map(str::to_owned).collect();
+    let listed = text(&listed.stdout);
+    let declared = listed.lines().map(|line| line.strip_prefix("vmtest: test ").expect("nothing else is printed"));
+    let declared = declared.map(|line| serde_json::from_str::<Value>(line).expect("it is JSON"));
+    let mut names: Vec<_> = declared.map(|test| test["path"].as_str().unwrap_or_default().to_owned()).collect();
     names.sort();
-    assert_eq!(names, ["fails", "real", "waits"].map(|name| format!("vmtest: test victims::{name}")));
+    assert_eq!(
+        names,
+        ["adds_one_that_never_answers", "fails", "real", "scripted", "waits"].map(|name| format!("victims::{name}"))
+    );
     let mut up = Command::new(&binary);
     up.args(["victims::fails", "--exact", "--include-ignored", "--nocapture"]);
     up.env("VMTEST_RUN", runs.path()).env("VMTEST_INTERNAL_UP", "1").stdin(Stdio::null());
@@ -285,6 +370,55 @@ fn up_holds_the_cluster_of_a_test_in_place_of_its_body() {
     drop(said(runs.path(), &["down"]));
     assert!(up.wait().expect("it can be waited for").success(), "that it is over is no failure");
     host.assert_as_before();
+}
+
+/// As a person calls it: built, found by a part of its name, entered, and let go.
+#[test]
+fn every_test_is_also_a_lab() {
+    let runs = tempfile::tempdir().expect("a directory");
+    let host = vmtest_tests::Host::before(runs.path());
+    // Without arguments, so that what it builds is what the whole suite was built as.
+    let mut up = command(runs.path(), &["up", "control/fails"]);
+    let mut up = up.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = BufReader::new(up.stderr.take().expect("it was asked for"));
+    let (mut line, mut all) = (String::new(), String::new());
+    while !line.contains("cargo vmtest down") {
+        line.clear();
+        assert!(lines.read_line(&mut line).expect("it can be read") > 0, "it ended before it held: {all}");
+        all += &line;
+    }
+    let listed = said(runs.path(), &["ls"]);
+    assert!(listed.contains("victims::fails") && listed.contains("bob    10.77.0.12   running"), "{listed}");
+    drop(said(runs.path(), &["ssh", "alice", "--", "true"]));
+    assert_eq!(
+        said(runs.path(), &["ssh", "bob", "--", "test -e /run/state || echo no body has run"]),
+        "no body has run\n"
+    );
+    drop(said(runs.path(), &["down", "fails"]));
+    // Somebody reads what it says in the end.
+    lines.read_to_string(&mut all).expect("it can be read");
+    assert!(up.wait().expect("it can be waited for").success(), "that it is over is no failure: {all}");
+    host.assert_as_before();
+
+    let unknown = vmtest(runs.path(), &["up", "control/flies"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    let said = text(&unknown.stderr);
+    assert!(said.contains("there is no test `control/flies`") && said.contains("control/victims::waits"), "{said}");
+}
+
+#[test]
+fn what_tests_declare_is_listed() {
+    let runs = tempfile::tempdir().expect("a directory");
+    let listed = said(runs.path(), &["list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).expect("it is JSON");
+    let tests = listed["tests"].as_array().expect("a list");
+    let of_this = |test: &&Value| test["target"] == "control" && test["path"] == "victims::real";
+    let test = tests.iter().find(of_this).expect("it is one of this binary");
+    assert_eq!((&test["binary_id"], &test["package"]), (&json!("cargo-vmtest::control"), &json!("cargo-vmtest")));
+    assert_eq!((&test["backends"], &test["ignored"], &test["nodes"]), (&json!(["qemu"]), &json!(true), &json!(1)));
+    let people = said(runs.path(), &["list"]);
+    let line = "control/victims::real  1 machine with 256.0 MiB of memory, 1 CPU, micro on qemu, ignored\n";
+    assert!(people.contains(line), "{people}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
 /// By which the guest finds its root; longer than a fixture's label can be beside ours.
 pub(crate) const LABEL: &str = "vmtest-root";
 /// Memory in bytes of a machine that says nothing: a booted one uses 90 MiB, its services need the rest.
-const MEMORY: u64 = 512 << 20;
+pub(crate) const MEMORY: u64 = 512 << 20;
 /// What the scripts print before what they do next.
 const STEP: &str = "I: ";
 /// Each step, by the beginning of its line, with the percent of the whole at which it begins.

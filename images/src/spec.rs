@@ -67,6 +67,20 @@ impl ImageSpec {
         if self.name.starts_with(oci::PREFIX) { "oci" } else { &self.name }
     }
 
+    /// Identifies how it is made, which includes the content of what prepares it.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], or why the image cannot be as it was asked for.
+    pub fn recipe_key(&self) -> Result<String> {
+        Ok(self.recipe()?.key())
+    }
+
+    /// The memory in bytes of a machine that says nothing, as far as this image knows: what
+    /// [`Image::memory`](crate::Image::memory) will be.
+    pub fn usual_memory(&self) -> Option<u64> {
+        debian::release(&self.name).map(|_| debian::MEMORY)
+    }
+
     /// # Errors
     /// [`Error::Unknown`], or why the image cannot be as it was asked for.
     pub(crate) fn recipe(&self) -> Result<Recipe> {

@@ -1,5 +1,6 @@
 //! `cargo vmtest report`: what is kept of tests, as pages to read and as files for other programs.
 
+mod complete;
 mod history;
 mod page;
 mod summary;
@@ -13,7 +14,7 @@ use std::{
 use clap::ValueEnum;
 use vmtest::evidence::Kept;
 
-use super::output::print;
+use super::output::{line, print};
 use history::History;
 
 /// In which form.
@@ -29,8 +30,10 @@ pub(crate) enum Format {
     Markdown,
 }
 
-/// Reports on the attempts in this directory, or on one.
-pub(crate) fn run(dir: Option<PathBuf>, format: Format) -> Result<ExitCode, String> {
+/// Reports on the attempts in this directory, or on one. With a list of tests, fails if these are not the results of all of
+/// them.
+pub(crate) fn run(dir: Option<PathBuf>, format: Format, expect: Option<&Path>) -> Result<ExitCode, String> {
+    let expected = expect.map(super::tests::read).transpose()?;
     let dir = dir.map_or_else(default_dir, Ok)?;
     let all = Kept::all(&dir);
     if all.is_empty() {
@@ -38,11 +41,13 @@ pub(crate) fn run(dir: Option<PathBuf>, format: Format) -> Result<ExitCode, Stri
         return Err(format!("nothing is kept in {}: {why}", dir.display()));
     }
     match format {
-        Format::Html => return pages(&dir, &all),
-        Format::Junit => print!("{}", summary::junit(&summary::newest(&all))?),
-        Format::Json => println!("{}", summary::json(&all)),
-        Format::Markdown => print!("{}", summary::markdown(&summary::newest(&all))),
+        Format::Html => pages(&dir, &all)?,
+        Format::Junit => print(summary::junit(&summary::newest(&all))?),
+        Format::Json => line(summary::json(&all)),
+        Format::Markdown => print(summary::markdown(&summary::newest(&all))),
     }
+    // What there is has been reported by then.
+    expected.map_or(Ok(()), |tests| complete::check(&tests, &all))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -64,7 +69,7 @@ pub(crate) fn history(dir: Option<PathBuf>, format: Option<Format>) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-fn pages(dir: &Path, all: &[Kept]) -> Result<ExitCode, String> {
+fn pages(dir: &Path, all: &[Kept]) -> Result<(), String> {
     for kept in all {
         write(&kept.dir.join("report.html"), &page::of_attempt(kept)?)?;
     }
@@ -76,8 +81,8 @@ fn pages(dir: &Path, all: &[Kept]) -> Result<ExitCode, String> {
             index
         }
     };
-    println!("{}", std::path::absolute(&made).unwrap_or(made).display());
-    Ok(ExitCode::SUCCESS)
+    line(std::path::absolute(&made).unwrap_or(made).display());
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

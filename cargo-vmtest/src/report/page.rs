@@ -10,8 +10,6 @@ use minijinja::{Environment, context};
 use serde_json::{Value, json};
 use vmtest::evidence::{Ending, Kept};
 
-use super::summary::{is_bad, verdict};
-
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("report.js");
 /// Their ends decide how they are escaped.
@@ -24,7 +22,7 @@ pub(super) fn of_attempt(kept: &Kept) -> Result<String, String> {
     render(
         "attempt.html",
         context! {
-            test => kept.test, binary => kept.binary, verdict => verdict(kept), began => time(kept.began),
+            test => kept.test, binary => kept.suite(), verdict => kept.ending.word(), began => time(kept.began),
             took => format!("{:.2}", kept.took), failure => kept.failure, first => kept.first_cause,
             files, style => STYLE, script => SCRIPT, data => in_a_script(&data(kept)),
         },
@@ -37,12 +35,12 @@ pub(super) fn index(dir: &Path, all: &[Kept]) -> Result<String, String> {
         let page = kept.dir.strip_prefix(dir).unwrap_or(&kept.dir).join("report.html");
         let first = kept.first_cause["what"].as_str().or_else(|| kept.failure.lines().next()).unwrap_or_default();
         context! {
-            page => page.display().to_string(), test => kept.test, binary => kept.binary, verdict => verdict(kept),
+            page => page.display().to_string(), test => kept.test, binary => kept.suite(), verdict => kept.ending.word(),
             began => time(kept.began), took => format!("{:.2}", kept.took), first, node => kept.first_cause["node"].as_str(),
         }
     };
     // Those that want to be read come first, and each group keeps the newest first.
-    let (bad, good): (Vec<_>, Vec<_>) = all.iter().partition(|kept| is_bad(kept));
+    let (good, bad): (Vec<_>, Vec<_>) = all.iter().partition(|kept| !kept.ending.is_bad());
     let passed = good.iter().filter(|kept| kept.ending == Ending::Passed).count();
     let rows: Vec<_> = bad.iter().chain(&good).map(|kept| row(kept)).collect();
     render("index.html", context! { rows, bad => bad.len(), good => passed, style => STYLE })
@@ -126,7 +124,7 @@ fn data(kept: &Kept) -> Value {
         .map(|(node, from, to, kind, what, bad)| json!([number(&node), from, to, kind, what, bad]))
         .collect();
     json!({
-        "nodes": kept.nodes, "took": kept.took, "first": kept.first_cause, "failed": is_bad(kept),
+        "nodes": kept.nodes, "took": kept.took, "first": kept.first_cause, "failed": kept.ending.is_bad(),
         "spans": spans, "marks": marks, "lines": lines,
     })
 }

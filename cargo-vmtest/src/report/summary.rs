@@ -10,24 +10,27 @@ const JUNIT: &str = include_str!("junit.xml");
 /// A summary of a CI run is cut at a megabyte.
 const SHOWN: usize = 8 << 10;
 
-/// The newest attempt of each test, by name.
+/// The newest attempt of each test on each backend, by name.
 pub(super) fn newest(all: &[Kept]) -> Vec<&Kept> {
-    let mut newest: BTreeMap<(&str, &str), &Kept> = BTreeMap::new();
+    let mut tests: BTreeMap<_, BTreeMap<Option<&str>, &Kept>> = BTreeMap::new();
     // The newest come first.
     for kept in all {
-        newest.entry((&kept.binary, &kept.test)).or_insert(kept);
+        let of_test = tests.entry((kept.suite(), &kept.test)).or_default();
+        // One that has not come as far as a backend counts where it is the last word.
+        if kept.backend.is_some() || of_test.is_empty() {
+            of_test.entry(kept.backend.as_deref()).or_insert(kept);
+        }
     }
-    newest.into_values().collect()
+    tests.into_values().flat_map(BTreeMap::into_values).collect()
 }
 
-/// How an attempt has ended, in a word.
-pub(super) fn verdict(kept: &Kept) -> &'static str {
-    kept.ending.word()
-}
-
-/// Whether somebody has to look at it.
-pub(super) fn is_bad(kept: &Kept) -> bool {
-    !matches!(kept.ending, Ending::Passed | Ending::Skipped)
+/// The name of its test, with the backend where there are several.
+fn title(kept: &Kept, newest: &[&Kept]) -> String {
+    let same = |other: &&&Kept| (other.suite(), &other.test) == (kept.suite(), &kept.test);
+    match &kept.backend {
+        Some(backend) if newest.iter().filter(same).count() > 1 => format!("{} on {backend}", kept.test),
+        _ => kept.test.clone(),
+    }
 }
 
 /// Why it has not passed.
@@ -42,20 +45,28 @@ pub(super) fn junit(newest: &[&Kept]) -> Result<String, String> {
     let mut templates = Environment::new();
     templates.add_template("junit.xml", JUNIT).expect("the template is part of this program");
     let case = |kept: &&Kept| {
-        let skipped = kept.ending == Ending::Skipped;
-        let failed = is_bad(kept);
-        context! { binary => kept.binary, test => kept.test, took => kept.took, failed, skipped, failure => reason(kept) }
+        let (failed, skipped) = (kept.ending.is_bad(), kept.ending == Ending::Skipped);
+        let files = if failed { kept.files() } else { Vec::new() };
+        let attached: Vec<_> = files.iter().map(|file| kept.dir.join(file).display().to_string()).collect();
+        let (test, why) = (title(kept, newest), reason(kept));
+        context! { binary => kept.suite(), test, took => kept.took, failed, skipped, why, attached }
     };
-    let failures = newest.iter().filter(|kept| is_bad(kept)).count();
+    let (failures, skipped) =
+        (count(newest, |ending| ending.is_bad()), count(newest, |ending| ending == Ending::Skipped));
     let cases: Vec<_> = newest.iter().map(case).collect();
-    let junit = templates.get_template("junit.xml").and_then(|junit| junit.render(context! { cases, failures }));
-    junit.map_err(|e| e.to_string())
+    let junit = templates.get_template("junit.xml");
+    junit.and_then(|junit| junit.render(context! { cases, failures, skipped })).map_err(|e| e.to_string())
+}
+
+fn count(newest: &[&Kept], of: impl Fn(Ending) -> bool) -> usize {
+    newest.iter().filter(|kept| of(kept.ending)).count()
 }
 
 pub(super) fn json(all: &[Kept]) -> Value {
     let one = |kept: &Kept| {
         json!({
-            "test": kept.test, "binary": kept.binary, "verdict": verdict(kept), "began": kept.began, "took": kept.took,
+            "test": kept.test, "package": kept.package, "binary": kept.binary, "backend": kept.backend,
+            "verdict": kept.ending.word(), "began": kept.began, "took": kept.took,
             "dir": kept.dir, "first_cause": kept.first_cause, "failure": kept.failure, "nodes": kept.nodes,
         })
     };
@@ -63,25 +74,34 @@ pub(super) fn json(all: &[Kept]) -> Value {
 }
 
 pub(super) fn markdown(newest: &[&Kept]) -> String {
-    let bad: Vec<_> = newest.iter().filter(|kept| is_bad(kept)).collect();
-    let passed = newest.iter().filter(|kept| kept.ending == Ending::Passed).count();
-    let skipped = newest.len() - bad.len() - passed;
-    let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
-    let mut text = format!("### vmtest: {passed} passed, {} failed{skipped}\n", bad.len());
+    let (bad, skipped): (Vec<&&Kept>, Vec<&&Kept>) =
+        newest.iter().filter(|kept| kept.ending != Ending::Passed).partition(|kept| kept.ending.is_bad());
+    let passed = newest.len() - bad.len() - skipped.len();
+    let mut text = format!("### vmtest: {passed} passed, {} failed", bad.len());
+    // Writing to a string does not fail.
+    if !skipped.is_empty() {
+        _ = write!(text, ", {} skipped", skipped.len());
+    }
+    text.push('\n');
     for kept in bad {
         let first = kept.first_cause["what"].as_str().map(str::to_owned).unwrap_or_else(|| reason(kept));
         let first = first.lines().next().unwrap_or_default().replace('`', "'");
         let node = kept.first_cause["node"].as_str().map(|node| format!(" on {node}")).unwrap_or_default();
         let words = reason(kept).replace("```", "'''");
-        // Writing to a string does not fail.
         _ = write!(
             text,
             "\n<details><summary><b>{} {}</b> {} after {:.1} s</summary>\n\nFirst cause{node}: `{first}`\n\n```text\n{words}\n```\n\n</details>\n",
-            escaped(&kept.binary),
-            escaped(&kept.test),
-            verdict(kept),
+            escaped(&kept.suite()),
+            escaped(&title(kept, newest)),
+            kept.ending.word(),
             kept.took,
         );
+    }
+    for kept in skipped {
+        let why = reason(kept);
+        let why = why.lines().next().unwrap_or_default();
+        let (suite, test) = (escaped(&kept.suite()), escaped(&title(kept, newest)));
+        _ = write!(text, "\n- {suite} {test} was skipped: {}", escaped(why));
     }
     text
 }

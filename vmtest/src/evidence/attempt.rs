@@ -12,7 +12,10 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Ending, Printed, Started, history, place};
+use super::{
+    Ending, Printed, Started, history, kept, place,
+    runner::{Runner, print_attachments},
+};
 use crate::host::{LineLog, random};
 
 /// What is there from the first moment on. A directory with it and without [`VERDICT`] is of a process that was killed.
@@ -27,6 +30,8 @@ pub(crate) const PLAN: &str = "plan.json";
 pub(crate) const TIMELINE: &str = "timeline.jsonl";
 /// The whole text of a failure.
 pub(crate) const FAILURE: &str = "failure.txt";
+/// What was printed of it.
+pub(crate) const DIGEST: &str = "digest.txt";
 /// The folders of the machines.
 pub(crate) const NODES: &str = "nodes";
 /// What the test itself has kept.
@@ -65,8 +70,10 @@ impl Attempt {
     /// When it cannot be made.
     pub(crate) fn begin(root: &Path, started: &Started) -> io::Result<Self> {
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string().replace([':', '-'], "");
-        let id = format!("{time}-{:08x}", u32::from_ne_bytes(random()?));
-        let dir = root.join(place::directory_of(&started.binary, &started.test)).join(id);
+        let suffix = Runner::get().map(|runner| runner.suffix()).unwrap_or_default();
+        let id = format!("{time}-{:08x}{suffix}", u32::from_ne_bytes(random()?));
+        let of_test = place::directory_of(started.package.as_deref(), &started.binary, &started.test);
+        let dir = root.join(of_test).join(id);
         DirBuilder::new().recursive(true).mode(0o755).create(&dir)?;
         let timeline = LineLog::open(&dir.join(TIMELINE), TIMELINE_LIMIT, TIMELINE_CUT)?;
         let attempt = Self { dir, timeline, outputs: AtomicU64::new(0) };
@@ -150,12 +157,15 @@ impl Attempt {
         }
     }
 
-    /// Says how it has ended, and removes old attempts of the same test that did not fail, beyond those that are kept.
+    /// Says how it has ended, and removes old attempts of the same test that did not fail, beyond those that are kept. Of a
+    /// failure nextest is told what there is.
     pub(crate) fn end(&self, ending: Ending, failure: Option<&str>, after: f64) {
         self.write_json(VERDICT, &json!({ "verdict": ending.word(), "after": after, "failure": failure }));
-        if ending != Ending::Failed
-            && let Some(dir) = self.dir.parent()
-        {
+        if ending == Ending::Failed {
+            if Runner::get().is_some() {
+                print_attachments(&self.dir, &attached(&self.dir));
+            }
+        } else if let Some(dir) = self.dir.parent() {
             forget_old(dir);
         }
     }
@@ -171,6 +181,14 @@ impl Attempt {
     pub(crate) fn id(&self) -> String {
         self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
+}
+
+/// What somebody wants who has only the results: all but long outputs, what people read first.
+fn attached(dir: &Path) -> Vec<String> {
+    let mut files = kept::files(dir);
+    files.retain(|file| !file.starts_with(OUTPUTS));
+    files.sort_by_key(|file| ![FAILURE, DIGEST].contains(&file.as_str()));
+    files
 }
 
 /// The text of a short output, or the beginning of a long one.
@@ -216,6 +234,9 @@ mod tests {
         assert!(failed.dir().exists() && killed.dir().exists());
         assert_eq!((ending(killed.dir()), ending(failed.dir())), (Ending::NoVerdict, Ending::Failed));
         assert_eq!(passed.iter().filter(|attempt| attempt.dir().exists()).count(), KEPT_SUCCESSES);
+        let skipped = begin();
+        skipped.end(Ending::Skipped, Some("no KVM"), 0.1);
+        assert_eq!(ending(skipped.dir()), Ending::Skipped);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use super::attempt::{FAILURE, NODES, STARTED, TIMELINE, VERDICT, ending};
 
+/// Of shards, each in its directory: shard, test, attempt; and one more for whoever collects them.
+const DEPTH: u32 = 4;
+
 /// How an attempt has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -18,7 +21,7 @@ pub enum Ending {
     Passed,
     /// It failed.
     Failed,
-    /// It did not run, for what the host lacks.
+    /// Nothing ran, for what the host lacks.
     Skipped,
     /// It was killed, or it runs: there is no verdict.
     NoVerdict,
@@ -39,6 +42,11 @@ impl Ending {
     pub(super) fn of(word: &str) -> Option<Self> {
         [Self::Passed, Self::Failed, Self::Skipped].into_iter().find(|ending| ending.word() == word)
     }
+
+    /// Whether somebody must look at it.
+    pub fn is_bad(self) -> bool {
+        matches!(self, Self::Failed | Self::NoVerdict)
+    }
 }
 
 /// What is kept of one attempt of a test. What cannot be read is left out: the rest says something too.
@@ -49,8 +57,12 @@ pub struct Kept {
     pub dir: PathBuf,
     /// The test's name.
     pub test: String,
+    /// The name of the package in which the test is, where it was known.
+    pub package: Option<String>,
     /// The name of the binary in which the test is.
     pub binary: String,
+    /// The backend on which it ran; `None` for one that has not come so far.
+    pub backend: Option<String>,
     /// When it began, in seconds since 1970.
     pub began: f64,
     /// How it has ended.
@@ -99,7 +111,9 @@ impl Kept {
         Ok(Self {
             dir: dir.to_owned(),
             test: text(&started["test"]),
+            package: started["package"].as_str().map(str::to_owned),
             binary: text(&started["binary"]),
+            backend: json("plan.json")["backend"].as_str().map(str::to_owned),
             began: started["unix_time"].as_f64().unwrap_or_default(),
             ending: ending(dir),
             took: verdict["after"].as_f64().unwrap_or(last),
@@ -113,18 +127,36 @@ impl Kept {
         })
     }
 
-    /// All attempts below this directory, which may be one itself, the newest first.
+    /// All attempts below this directory, the newest first. It may be one itself, or what one run of tests has left, or have
+    /// what several have left, each in a directory of its own.
     pub fn all(dir: &Path) -> Vec<Self> {
-        if let Ok(one) = Self::read(dir) {
-            return vec![one];
+        let (mut all, mut dirs) = (Vec::new(), vec![(dir.to_owned(), 0)]);
+        while let Some((dir, depth)) = dirs.pop() {
+            match Self::read(&dir) {
+                Ok(one) => all.push(one),
+                Err(_) if depth < DEPTH => {
+                    dirs.extend(names(&dir).into_iter().map(|name| (dir.join(name), depth + 1)));
+                }
+                Err(_) => {}
+            }
         }
-        let attempts = names(dir).into_iter().flat_map(|test| {
-            let test = dir.join(test);
-            names(&test).into_iter().map(move |attempt| test.join(attempt))
-        });
-        let mut all: Vec<_> = attempts.filter_map(|attempt| Self::read(&attempt).ok()).collect();
         all.sort_by(|a, b| b.began.total_cmp(&a.began));
         all
+    }
+
+    /// The directory of the run of tests that has left it, among others.
+    pub fn root(&self) -> &Path {
+        self.dir.parent().and_then(Path::parent).unwrap_or(&self.dir)
+    }
+
+    /// Its package and its binary for people, in one word.
+    pub fn suite(&self) -> String {
+        match &self.package {
+            Some(package) if package.replace('-', "_") != self.binary.replace('-', "_") => {
+                format!("{package}::{}", self.binary)
+            }
+            _ => self.binary.clone(),
+        }
     }
 
     /// The console of a machine.
@@ -160,19 +192,23 @@ impl Kept {
 
     /// All files of it, by their paths in its directory.
     pub fn files(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut dirs = vec![self.dir.clone()];
-        while let Some(dir) = dirs.pop() {
-            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-                match entry.file_type() {
-                    Ok(kind) if kind.is_dir() => dirs.push(entry.path()),
-                    _ => found.extend(entry.path().strip_prefix(&self.dir).map(|path| path.display().to_string())),
-                }
+        files(&self.dir)
+    }
+}
+
+/// All files below a directory, by their paths in it.
+pub(super) fn files(root: &Path) -> Vec<String> {
+    let (mut found, mut dirs) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => dirs.push(entry.path()),
+                _ => found.extend(entry.path().strip_prefix(root).map(|path| path.display().to_string())),
             }
         }
-        found.sort();
-        found
     }
+    found.sort();
+    found
 }
 
 fn lines(path: &Path) -> Vec<String> {

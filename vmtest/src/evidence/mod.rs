@@ -13,6 +13,7 @@ mod kept;
 mod phases;
 mod place;
 mod recorder;
+mod runner;
 mod signature;
 mod spans;
 mod started;

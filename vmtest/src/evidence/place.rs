@@ -81,10 +81,13 @@ pub(crate) fn profile() -> Option<String> {
     Some(deps.parent()?.file_name()?.to_string_lossy().into_owned())
 }
 
-/// The directory of all attempts of a test, below the root: without what an archive or a store of artifacts refuses.
-pub(crate) fn directory_of(binary: &str, test: &str) -> String {
+/// The directory of all attempts of a test, below the root: without what an archive or a store of artifacts refuses. The
+/// package is in it where it is not what the binary is called: two may have binaries and tests of the same names.
+pub(crate) fn directory_of(package: Option<&str>, binary: &str, test: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
-    let name: String = format!("{binary}.{}", test.replace("::", ".")).chars().map(plain).collect();
+    let package = package.filter(|name| name.replace('-', "_") != binary.replace('-', "_"));
+    let package = package.map(|name| format!("{name}.")).unwrap_or_default();
+    let name: String = format!("{package}{binary}.{}", test.replace("::", ".")).chars().map(plain).collect();
     name.chars().take(LONGEST_NAME).collect()
 }
 
@@ -109,9 +112,10 @@ mod tests {
     fn tests_have_names_that_every_store_takes() {
         assert_eq!(without_hash("web-0123456789abcdef"), "web");
         assert_eq!(without_hash("cargo-vmtest"), "cargo-vmtest");
-        assert_eq!(directory_of("web", "faults::late::case_1"), "web.faults.late.case_1");
-        assert_eq!(directory_of("web", "a b/../c"), "web.a_b_.._c");
-        assert_eq!(directory_of("web", &"x".repeat(300)).len(), LONGEST_NAME);
+        assert_eq!(directory_of(None, "web", "faults::late::case_1"), "web.faults.late.case_1");
+        assert_eq!(directory_of(Some("my-web"), "my_web", "a b/../c"), "my_web.a_b_.._c");
+        assert_eq!(directory_of(Some("web"), "it", "boots"), "web.it.boots");
+        assert_eq!(directory_of(None, "web", &"x".repeat(300)).len(), LONGEST_NAME);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::{
     Ending, Event, Observer, Outcome, Printed, Started,
-    attempt::{Attempt, FAILURE, PLAN, SPEC, shortened},
+    attempt::{Attempt, DIGEST, FAILURE, PLAN, SPEC, shortened},
     before::Before,
     digest::Digest,
     health::{Finding, Sign, complaint},
@@ -268,7 +268,7 @@ impl Recorder {
         drop(seen);
         if let Some(attempt) = &self.attempt {
             attempt.write(FAILURE, message.as_bytes());
-            attempt.write("digest.txt", text.as_bytes());
+            attempt.write(DIGEST, text.as_bytes());
             attempt.write_json("first-cause.json", &first);
         }
         text

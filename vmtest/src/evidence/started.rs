@@ -11,7 +11,7 @@ use std::{
 use rustix::system::{sysinfo, uname};
 use serde::{Deserialize, Serialize};
 
-use super::{Kept, again, attempt::STARTED, place};
+use super::{Kept, again, attempt::STARTED, place, runner::Runner};
 
 /// The form in which attempts are written down. Another one may mean other things by the same names.
 const FORMAT: u32 = 1;
@@ -44,6 +44,9 @@ pub struct Started {
     pub settings: BTreeMap<String, String>,
     /// Which attempt a runner calls it that repeats tests.
     pub runner_attempt: Option<String>,
+    /// What nextest says of the attempt, if it runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<serde_json::Value>,
     /// Where images and fixture disks were.
     pub cache: PathBuf,
     /// The machine below.
@@ -97,6 +100,7 @@ impl Started {
             unix_time: unix.as_secs_f64(),
             settings: settings.collect(),
             runner_attempt: env::var("NEXTEST_ATTEMPT").ok(),
+            runner: Runner::get().as_ref().map(Runner::to_json),
             cache: cache.to_owned(),
             host: HostMachine::here(),
             binary,

@@ -6,7 +6,7 @@ use vmtest_fixtures::Fixture;
 
 use super::{
     context::Context,
-    end,
+    end::{self, End},
     extract::{FromCluster, Param},
     session::Session,
     settings::Settings,
@@ -274,14 +274,40 @@ async fn instead_of_body(cluster: &Cluster, test: &TestCase) -> Result<(), Failu
 pub fn run<R: Verdict>(test: &'static TestCase, body: impl AsyncFnOnce(&mut Context) -> R + Send + 'static) {
     let spec = test.spec();
     let name = spec.name.clone();
+    end::report(&name, ended(test, spec, body));
+}
+
+/// How a trial has ended: why it was skipped, if it was, or why it has failed.
+pub type TrialEnd = Result<Option<String>, String>;
+
+/// Runs a test as [`run`] does, for a harness that knows of tests that were skipped.
+///
+/// # Errors
+/// The message of what went wrong.
+///
+/// # Panics
+/// With the body's own panic.
+pub fn run_trial<R: Verdict>(
+    test: &'static TestCase,
+    body: impl AsyncFnOnce(&mut Context) -> R + Send + 'static,
+) -> TrialEnd {
+    let spec = test.spec();
+    let name = spec.name.clone();
+    end::of_trial(&name, ended(test, spec, body))
+}
+
+fn ended<R: Verdict>(
+    test: &'static TestCase,
+    spec: ClusterSpec,
+    body: impl AsyncFnOnce(&mut Context) -> R + Send + 'static,
+) -> End {
     let session = Session::new(spec, None, true);
     let up = Settings::get().is_ok_and(|settings| settings.up);
-    let ended = session.run(async move |cluster| {
+    session.run(async move |cluster| {
         if up {
             return instead_of_body(&cluster, test).await.map_err(|e| format!("{e:?}"));
         }
         let mut cx = Context::new(cluster, test.params);
         body(&mut cx).await.into_result()
-    });
-    end::report(&name, ended);
+    })
 }

@@ -138,6 +138,22 @@ pub(super) fn report(test: &str, end: End) {
     }
 }
 
+/// The same for a harness that shows itself what was skipped, and why.
+///
+/// # Errors
+/// Why it has failed.
+///
+/// # Panics
+/// With the body's own panic.
+pub(super) fn of_trial(test: &str, end: End) -> Result<Option<String>, String> {
+    match end {
+        End::Passed => Ok(None),
+        End::Skipped(why) => skipped(test, &why).map(|()| Some(why)),
+        End::Failed(message) => Err(message),
+        End::Panicked(payload) => resume_unwind(payload),
+    }
+}
+
 fn fail(message: String) {
     eprintln!("{message}");
     // Not `panic!`, whose hook would add a line about a place in this crate.

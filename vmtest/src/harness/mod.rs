@@ -1,10 +1,12 @@
 //! What the macro calls: from a test's constant to its verdict.
 
 mod builder;
+mod capacity;
 mod case;
 mod choice;
 mod context;
 pub mod control;
+mod declared;
 pub mod doctor;
 mod end;
 mod extract;
@@ -28,8 +30,10 @@ pub use crate::{
     host::Place,
 };
 pub use builder::{ClusterBuilder, StartedCluster};
-pub use case::{Parameter, Setting, TestCase, manifest_dir, run};
+pub use capacity::{BACKENDS, Capacity, capacity};
+pub use case::{Parameter, Setting, TestCase, TrialEnd, manifest_dir, run, run_trial};
 pub use context::Context;
+pub use declared::Declared;
 pub use extract::{FromCluster, Param};
 pub use facts::{Backend, backends, fixture_cache};
 pub use install::install_cloud_hypervisor;

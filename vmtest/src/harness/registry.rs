@@ -1,10 +1,13 @@
 //! What of a binary makes clusters, gathered by the linker.
 
-use std::io::Write;
+use std::{
+    io::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use linkme::distributed_slice;
 
-use super::case::TestCase;
+use super::{case::TestCase, declared::Declared};
 
 /// Something in a binary that makes clusters.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub enum Maker {
 #[distributed_slice]
 pub static MAKERS: [Maker];
 
-/// Has a test binary print the paths of its tests that make clusters, one a line, and end; set by `cargo vmtest up`.
+/// Has a test binary print what its tests that make clusters declare, each on a line as a [`Declared`] in JSON, and end.
 pub const LIST: &str = "VMTEST_INTERNAL_LIST";
 /// What such a line begins with: others may print too before `main`.
 pub const LISTED: &str = "vmtest: test ";
@@ -31,10 +34,17 @@ pub(super) fn list_if_asked() {
         return;
     }
     let tests = MAKERS.iter().filter_map(|maker| match maker {
-        Maker::Test(test) => Some(format!("{LISTED}{}\n", test.path())),
+        Maker::Test(test) => Some(*test),
         Maker::Code(_) => None,
     });
-    let listed: String = tests.collect();
+    let line = |test| {
+        let declared = serde_json::to_string(&Declared::of(test)).expect("a declaration is plain data");
+        format!("{LISTED}{declared}\n")
+    };
+    // What an author's own types declare may panic, which must not unwind into what runs before `main`.
+    let Ok(listed) = catch_unwind(AssertUnwindSafe(|| tests.map(line).collect::<String>())) else {
+        std::process::exit(1);
+    };
     // Whoever asked has gone when it cannot be written.
     let written = std::io::stdout().write_all(listed.as_bytes());
     std::process::exit(i32::from(written.is_err()));

@@ -24,14 +24,14 @@ pub(super) const DEFAULT_MEMORY: u64 = 256 << 20;
 /// Below this the kernel and its initramfs do not fit.
 const MIN_MEMORY: u64 = 96 << 20;
 /// Boot and body of a test that sets no timeout, before scaling: boots take under 15 s, most bodies under a minute.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 /// The readiness ladder, before scaling: a kernel with what is in memory takes 3 s under emulation.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same with a root file system: a systemd Debian takes 11 s there alone, and minutes on a host that is many times over
 /// committed.
 const ROOT_BOOT_TIMEOUT: Duration = Duration::from_secs(90);
 /// How much slower a guest is under emulation: kernels boot 3 to 4 times slower than with KVM.
-const EMULATION_SCALE: f64 = 4.0;
+pub(crate) const EMULATION_SCALE: f64 = 4.0;
 /// Below this ext4 has no room for its journal.
 const MIN_DISK: u64 = 16 << 20;
 /// Where a guest finds its scratch disk, and by which label; no fixture's label has a slash or is as long.

@@ -19,8 +19,8 @@ mod rate;
 mod requires;
 mod share;
 
+pub(crate) use cluster::{DEFAULT_TIMEOUT, EMULATION_SCALE, mount_point, overlap};
 pub use cluster::{Plan, plan, plan_more};
-pub(crate) use cluster::{mount_point, overlap};
 pub use egress::{EgressPlan, WayOut};
 pub use facts::{
     BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, HostFacts, ImageFacts, KernelFacts, KnownBackend,
@@ -35,3 +35,4 @@ pub use network::{HostEndPlan, NetworkPlan};
 pub use node::{DiskPlan, NodePlan};
 pub(crate) use node::{HOTPLUG_PLACES, SCRATCH};
 pub use rate::RatePlan;
+pub(crate) use share::asked_resources;

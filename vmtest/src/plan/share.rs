@@ -2,14 +2,32 @@
 
 use bytesize::ByteSize;
 
-use super::{BudgetFacts, Capabilities, MemoryLimit, NodePlan, cluster::DEFAULT_MEMORY};
-use crate::spec::{Capability, ClusterSpec, Resources};
+use super::{
+    BudgetFacts, Capabilities, MemoryLimit, NodePlan,
+    cluster::DEFAULT_MEMORY,
+    image::{DEFAULT_ROOT_DISK, image_of},
+};
+use crate::spec::{Capability, ClusterSpec, NodeSettings, Resources};
 
 /// What a machine of this size takes. One without a kernel of its own has neither memory nor CPUs of its own, and its
 /// disk is a directory: it takes what the backend takes for each.
 pub(super) fn cost(memory: u64, cpus: u32, disk: u64, capabilities: &Capabilities) -> Resources {
     let overhead = Resources { memory: capabilities.overhead, ..Resources::NONE };
     if capabilities.has(Capability::OwnKernel) { overhead + Resources { memory, cpus, disk } } else { overhead }
+}
+
+/// What the machines of a cluster are given, as far as that is known before an image is made and a backend is found.
+pub(crate) fn asked_resources(spec: &ClusterSpec) -> Resources {
+    let of = |own: &NodeSettings| {
+        let image = image_of(own, &spec.defaults, &spec.base);
+        let memory = own.memory.or(spec.defaults.memory).or(image.usual_memory()).unwrap_or(DEFAULT_MEMORY);
+        let root = (!image.needs_no_kernel()).then_some(DEFAULT_ROOT_DISK);
+        let disk = own.disk.or(spec.defaults.disk).or(root).unwrap_or_default();
+        Resources { memory, cpus: own.cpus.or(spec.defaults.cpus).unwrap_or(1), disk }
+    };
+    let later = &spec.budget;
+    let joins = NodeSettings { memory: later.memory, cpus: later.cpus, disk: later.disk, ..NodeSettings::default() };
+    spec.nodes.iter().map(|node| of(&node.settings)).sum::<Resources>() + of(&joins).times(later.nodes)
 }
 
 /// What is kept for machines that join later.
