@@ -13,3 +13,9 @@ pub fn vm_test(args: TokenStream, item: TokenStream) -> TokenStream {
 pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
     vmtest_macros_core::expand(args.into(), item.into()).into()
 }
+
+/// What `vmtest::mimic` gives out as `vm_test`: the same attribute for a test binary without libtest.
+#[proc_macro_attribute]
+pub fn trial(args: TokenStream, item: TokenStream) -> TokenStream {
+    vmtest_macros_core::expand_trial(args.into(), item.into()).into()
+}

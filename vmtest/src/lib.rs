@@ -42,6 +42,8 @@ pub mod cluster;
 pub mod evidence;
 #[cfg_attr(not(target_os = "linux"), path = "elsewhere/harness.rs")]
 pub mod harness;
+#[cfg(all(feature = "mimic", target_os = "linux"))]
+pub mod mimic;
 #[cfg(target_os = "linux")]
 pub mod plan;
 pub mod spec;
@@ -126,8 +128,13 @@ pub mod __private {
 
     #[cfg(target_os = "linux")]
     pub use crate::harness::install_cloud_hypervisor;
+    #[cfg(all(feature = "mimic", target_os = "linux"))]
+    pub use crate::mimic::{TRIALS, Trial};
     pub use crate::{
-        harness::{Context, MAKERS, Maker, Param, Parameter, SKIPPED, Setting, Skipped, TestCase, manifest_dir, run},
+        harness::{
+            Context, MAKERS, Maker, Param, Parameter, SKIPPED, Setting, Skipped, TestCase, TrialEnd, manifest_dir, run,
+            run_trial,
+        },
         spec::{Allow, Capability, NetworkPlace, TimedPhase},
     };
 }

@@ -21,6 +21,27 @@ use crate::signature::{self, Parameter};
 /// Never panics. If anything is wrong, the result is one `compile_error!` a problem, each at its place, and the function
 /// itself without being a test, so that editors keep their footing.
 pub fn expand(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand_as(args, item, Form::Test)
+}
+
+/// Expands the same for a test binary without libtest, `harness = false`, where nothing would call a `#[test]`: the test is
+/// registered for `vmtest::mimic` to run.
+///
+/// Never panics, as [`expand`].
+pub fn expand_trial(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand_as(args, item, Form::Trial)
+}
+
+/// What a test becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A `#[test]` of libtest.
+    Test,
+    /// An entry in the list of trials.
+    Trial,
+}
+
+fn expand_as(args: TokenStream, item: TokenStream, form: Form) -> TokenStream {
     let mut problems = Problems::default();
     let mut settings = Settings::new(Place::Test);
     settings.read(args.clone(), &mut problems);
@@ -34,11 +55,14 @@ pub fn expand(args: TokenStream, item: TokenStream) -> TokenStream {
     };
     let hints = editor::hints(&args, &function.sig);
     others::check(&function.attrs, &mut problems);
+    if form == Form::Trial {
+        others::check_trial(&function.attrs, &mut problems);
+    }
     let parameters = signature::read(&mut function, &mut problems);
     let expansion = match problems.into_result() {
         Ok(()) => matrix::variants(&function.sig.ident, &settings.axes)
             .iter()
-            .map(|variant| emit(&function, &settings, variant, &parameters))
+            .map(|variant| emit(&function, &settings, variant, &parameters, form))
             .collect(),
         failed => with_errors(failed, inert(function)),
     };
@@ -52,11 +76,16 @@ fn with_errors(result: syn::Result<()>, item: TokenStream) -> TokenStream {
 }
 
 /// Each test has the function for itself: what other attributes put into it, and what it defines, is of that test alone.
-fn emit(function: &Function, settings: &Settings, variant: &Variant, parameters: &[Parameter]) -> TokenStream {
+fn emit(
+    function: &Function,
+    settings: &Settings,
+    variant: &Variant,
+    parameters: &[Parameter],
+    form: Form,
+) -> TokenStream {
     let Function { attrs, vis, sig, body } = function;
     let (ident, test) = (&sig.ident, &variant.name);
     let krate = settings.krate.clone().unwrap_or_else(|| parse_quote!(::vmtest));
-    let make_test = (!function.is_test()).then(|| quote!(#[::core::prelude::v1::test]));
     let test_case = test_case(variant, &krate, settings, parameters);
 
     let cx = Ident::new(if parameters.is_empty() { "_cx" } else { "cx" }, Span::mixed_site());
@@ -68,25 +97,48 @@ fn emit(function: &Function, settings: &Settings, variant: &Variant, parameters:
         ReturnType::Type(_, ty) => ty.span(),
     };
     // The constant has a block of its own: beside the function it would shadow a `TEST` that the body names.
-    let handed_over = quote! {
+    let registered = quote! {
         {
             const TEST: #krate::__private::TestCase = #test_case;
             #[#krate::__private::linkme::distributed_slice(#krate::__private::MAKERS)]
             #[linkme(crate = #krate::__private::linkme)]
             static MAKER: #krate::__private::Maker = #krate::__private::Maker::Test(&TEST);
             &TEST
-        },
-        async |#cx: &mut #krate::__private::Context| #ident(#(#arguments),*).await,
+        }
     };
-    let run = located_at(place, quote!(#krate::__private::run(#handed_over)));
-
-    // Lint levels on the outer function hold for the inner one; a second `#[expect]` would go unfulfilled.
-    quote! {
-        #(#attrs)*
-        #make_test
-        #vis fn #test() {
-            #sig #body
-            #run
+    let call = quote!(async |#cx: &mut #krate::__private::Context| #ident(#(#arguments),*).await);
+    match form {
+        Form::Test => {
+            let make_test = (!function.is_test()).then(|| quote!(#[::core::prelude::v1::test]));
+            let run = located_at(place, quote!(#krate::__private::run(#registered, #call,)));
+            // Lint levels on the outer function hold for the inner one; a second `#[expect]` would go unfulfilled.
+            quote! {
+                #(#attrs)*
+                #make_test
+                #vis fn #test() {
+                    #sig #body
+                    #run
+                }
+            }
+        }
+        Form::Trial => {
+            let case = Ident::new("case", Span::mixed_site());
+            let run = located_at(place, quote!(#krate::__private::run_trial(#case, #call,)));
+            let ignored = if others::is_ignored(attrs) { quote!(true) } else { quote!(false) };
+            let attrs = attrs.iter().filter(|attr| !attr.path().is_ident("ignore"));
+            quote! {
+                const _: () = {
+                    #(#attrs)*
+                    fn #test(#case: &'static #krate::__private::TestCase) -> #krate::__private::TrialEnd {
+                        #sig #body
+                        #run
+                    }
+                    #[#krate::__private::linkme::distributed_slice(#krate::__private::TRIALS)]
+                    #[linkme(crate = #krate::__private::linkme)]
+                    static VMTEST_TRIAL: #krate::__private::Trial =
+                        #krate::__private::Trial { case: #registered, ignored: #ignored, run: #test };
+                };
+            }
         }
     }
 }

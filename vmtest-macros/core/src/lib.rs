@@ -34,6 +34,6 @@ mod setting;
 mod signature;
 mod units;
 
-pub use expand::expand;
+pub use expand::{expand, expand_trial};
 pub use keys::CAPABILITIES;
 pub use reference::reference;

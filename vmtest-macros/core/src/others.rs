@@ -27,6 +27,25 @@ pub(crate) fn check(attrs: &[Attribute], problems: &mut Problems) {
     }
 }
 
+/// Reports what only libtest does, and nobody would do for a trial.
+pub(crate) fn check_trial(attrs: &[Attribute], problems: &mut Problems) {
+    for attr in attrs {
+        let path = attr.path();
+        if path.is_ident("should_panic") {
+            let message =
+                "this is of libtest, which does not run here: let the body return an error, or catch the panic in it";
+            problems.at(path.span(), message);
+        } else if makes_a_test(attr) {
+            problems.at(path.span(), "with `harness = false` nothing runs what this makes: remove this attribute");
+        }
+    }
+}
+
+/// Whether it runs only when that is asked for.
+pub(crate) fn is_ignored(attrs: &[Attribute]) -> bool {
+    attrs.iter().any(|attr| attr.path().is_ident("ignore"))
+}
+
 /// Whether this makes a test of a plain function.
 pub(crate) fn makes_a_test(attr: &Attribute) -> bool {
     ends_in(attr.path(), "test")

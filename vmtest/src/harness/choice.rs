@@ -80,6 +80,27 @@ pub(super) fn lacks_required_kvm(name: &str, settings: &Settings) -> Option<Erro
     Some(Error::new(Kind::Missing, format!("VMTEST_REQUIRE names `kvm`, which runs no guests here: {why}")))
 }
 
+/// What keeps this cluster from running here so that its test is skipped, as far as that is seen without making or planning
+/// anything: never if the settings do not skip, or require it. Enters the user namespace, as tests do.
+#[cfg(feature = "mimic")]
+pub(crate) fn lacks(spec: &ClusterSpec) -> Option<String> {
+    let settings = Settings::get().ok().filter(|settings| settings.skip_missing)?;
+    // What forbids it is what is missing.
+    drop(super::enter_rootless());
+    if let Some(missing) = crate::net::missing().into_iter().next() {
+        return Some(missing);
+    }
+    let Chosen { hypervisor, required, .. } = choose(spec, settings);
+    match hypervisor {
+        _ if required => None,
+        Ok(found) => {
+            let lacking = spec.requires.iter().find(|&&required| !found.capabilities().has(required))?;
+            Some(format!("`requires({lacking})`, which no backend can do here"))
+        }
+        Err(e) => (e.kind() == Kind::Missing).then(|| e.to_string()),
+    }
+}
+
 /// The first of these that runs here and can do what is required; where none can, the first that runs, for the plan to say
 /// what it lacks.
 fn choose_of(

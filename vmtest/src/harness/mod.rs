@@ -32,6 +32,8 @@ pub use crate::{
 pub use builder::{ClusterBuilder, StartedCluster};
 pub use capacity::{BACKENDS, Capacity, capacity};
 pub use case::{Parameter, Setting, TestCase, TrialEnd, manifest_dir, run, run_trial};
+#[cfg(feature = "mimic")]
+pub(crate) use choice::lacks;
 pub use context::Context;
 pub use declared::Declared;
 pub use extract::{FromCluster, Param};
