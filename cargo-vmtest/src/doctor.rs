@@ -50,7 +50,7 @@ struct Matrix {
 
 /// Looks at everything that tests need; fails when no test could run.
 pub(crate) fn run(json: bool, fix: bool) -> Result<ExitCode, String> {
-    let fixed = if fix { install::ensure(true, Purpose::Tests) } else { Ok(()) };
+    let fixed = if fix { install::ensure(true, Purpose::Everything) } else { Ok(()) };
     // As tests are; what keeps this from it is what one of the checks says.
     drop(vmtest::enter_rootless());
     let mut all = checks().map_err(|e| e.to_string())?;

@@ -14,6 +14,8 @@ const PROGRAMS: &[Program] = &[("qemu-system-x86_64", "qemu-system-x86"), ("mkfs
 const FOR_IMAGES: &[Program] = &[("apt-get", "apt"), ("dpkg-deb", "dpkg")];
 /// What clusters call that some tests have: with a way out, a place in the host's network, or a Debian.
 const FOR_TESTS: &[Program] = &[("nft", "nftables"), ("pasta", "passt"), ("mmdebstrap", "mmdebstrap")];
+/// What people and fake machines without root call; no test of root's lacks them.
+const FOR_EVERYTHING: &[Program] = &[("ssh", "openssh-client"), ("newuidmap", "uidmap")];
 /// Where administrators' programs are, which are not on the PATH of ordinary users.
 const SYSTEM_PATH: &[&str] = &["/usr/sbin", "/sbin"];
 
@@ -24,6 +26,8 @@ pub(crate) enum Purpose {
     Cluster,
     /// Tests of all kinds.
     Tests,
+    /// Tests of all kinds and all users, and every command.
+    Everything,
 }
 
 /// A VMM that no package of the distribution has.
@@ -92,8 +96,9 @@ fn has_package_lists() -> bool {
 
 fn missing(purpose: Purpose) -> Vec<Program> {
     let for_images = if has_image() { &[] } else { FOR_IMAGES };
-    let for_tests = if purpose == Purpose::Tests { FOR_TESTS } else { &[] };
-    let all = [PROGRAMS, for_images, for_tests].into_iter().flatten();
+    let for_tests = if purpose == Purpose::Cluster { &[] } else { FOR_TESTS };
+    let for_everything = if purpose == Purpose::Everything { FOR_EVERYTHING } else { &[] };
+    let all = [PROGRAMS, for_images, for_tests, for_everything].into_iter().flatten();
     all.copied().filter(|(program, _)| find(program).is_none()).collect()
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{prune::places, settings::Settings};
 use crate::{
     error::Error,
-    host::{Asked, Entrance, HostBudget, Ledger, entrance, find_program},
+    host::{Asked, Entrance, HostBudget, Ledger, apparmor, entrance, find_program},
     hypervisor::{KvmProbe, probe_kvm},
     net::{self, missing_nft, missing_right, missing_tun},
 };
@@ -72,6 +72,7 @@ pub fn checks() -> Result<Vec<Check>, Error> {
         kvm(),
         Check::unless("tun", Health::Missing, missing_tun(), "taps can be made"),
         Check::unless("user namespaces", Health::Missing, missing_right(), namespaces()),
+        security_module(),
         ids(),
         Check::unless(
             "nft",
@@ -101,6 +102,14 @@ fn namespaces() -> String {
     match entrance() {
         Some(Entrance::Entered { .. }) => "this user is root of a namespace of its own".into(),
         _ => "not needed: this process may make networks".into(),
+    }
+}
+
+/// Whether AppArmor is why there are no namespaces, or would be for another user.
+fn security_module() -> Check {
+    match apparmor(Path::new("/proc/sys")) {
+        Ok(found) => Check::new("AppArmor", Health::Good, found),
+        Err(why) => Check::new("AppArmor", Health::Limited, why),
     }
 }
 
@@ -169,7 +178,7 @@ mod tests {
     fn a_host_that_runs_these_tests_lacks_nothing_that_all_tests_need() {
         let checks = checks().unwrap();
         let names: Vec<_> = checks.iter().map(|check| check.name.as_str()).collect();
-        let all = ["KVM", "tun", "user namespaces", "subuid", "nft", "way out", "netem", "memory and disk"];
+        let all = ["KVM", "tun", "user namespaces", "AppArmor", "subuid", "nft", "way out", "netem", "memory and disk"];
         assert_eq!(names, all);
         let missing: Vec<_> = checks.iter().filter(|check| check.health == Health::Missing).collect();
         assert!(missing.is_empty(), "{missing:?}");

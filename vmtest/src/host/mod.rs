@@ -33,7 +33,7 @@ pub(crate) use panics::{Panic, Panics, containing_panics, panic_message};
 pub(crate) use places::runs_root;
 pub(crate) use process::{DEATH_WITHIN, Ended, Process, ProcessId, find_program, has_capabilities};
 pub(crate) use random::random;
-pub(crate) use rootless::{Entrance, MACHINE_IDS, ROOTLESS, caller, enter, entrance, may_make_networks};
+pub(crate) use rootless::{Entrance, MACHINE_IDS, ROOTLESS, apparmor, caller, enter, entrance, may_make_networks};
 pub(crate) use stopped::{stopped, timeout, while_stopped};
 pub use storage::Place;
 pub(crate) use storage::{remove_folder, storage_error};

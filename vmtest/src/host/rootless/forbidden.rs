@@ -9,6 +9,8 @@ use super::enter::Step;
 
 /// As many as a host of 8 GiB allows by default.
 const ENOUGH_NAMESPACES: u32 = 31_000;
+/// Since Ubuntu 24.04.
+const APPARMOR: &str = "kernel.apparmor_restrict_unprivileged_userns";
 /// For when no setting forbids it: a container gets namespaces only when it is started.
 const CONTAINER: &str = "a container's rules, as those of Docker do, or a chroot forbid it: start the container with \
                          `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`";
@@ -25,7 +27,7 @@ pub(super) fn why(step: Step, error: &io::Error, proc_sys: &Path) -> String {
         format!("`{name}`{is}: run `sudo sysctl -w {name}={value}`, and write it into /etc/sysctl.d to keep it")
     };
     let (clone, limit) = ("kernel.unprivileged_userns_clone", "user.max_user_namespaces");
-    let apparmor = "kernel.apparmor_restrict_unprivileged_userns";
+    let apparmor = APPARMOR;
     match (step, error.raw_os_error()) {
         (_, Some(libc::ENOSPC | libc::EUSERS)) => set(limit, ENOUGH_NAMESPACES),
         (Step::Enter, Some(libc::EPERM)) if read(clone) == Some(0) => set(clone, 1),
@@ -39,6 +41,19 @@ pub(super) fn why(step: Step, error: &io::Error, proc_sys: &Path) -> String {
             "its kernel was built without CONFIG_USER_NS: use one that has it".to_owned()
         }
         _ => format!("{error}, while {step}"),
+    }
+}
+
+/// What AppArmor does to namespaces of users, as the settings in this directory say: the line that changes it where it takes
+/// them their rights.
+pub(crate) fn apparmor(proc_sys: &Path) -> Result<&'static str, String> {
+    match fs::read_to_string(proc_sys.join(APPARMOR.replace('.', "/"))) {
+        Ok(text) if text.trim() != "0" => {
+            let line = format!("run `sudo sysctl -w {APPARMOR}=0`, and write it into /etc/sysctl.d to keep it");
+            Err(format!("it lets users who are not root have no namespaces with rights: {line}"))
+        }
+        Ok(_) => Ok("it lets users have namespaces"),
+        Err(_) => Ok("it has no setting about namespaces of users here"),
     }
 }
 
@@ -86,5 +101,18 @@ mod tests {
         assert!(said(Step::Enter, libc::EINVAL, &[]).contains("CONFIG_USER_NS"));
         let other = said(Step::MapIds, libc::EACCES, &[off]);
         assert_eq!(other, "Permission denied (os error 13), while mapping the user's ids");
+    }
+
+    #[test]
+    fn what_apparmor_does_is_known_before_anybody_asks_for_a_namespace() {
+        let proc_sys = tempfile::tempdir().unwrap();
+        assert!(apparmor(proc_sys.path()).is_ok());
+        fs::create_dir(proc_sys.path().join("kernel")).unwrap();
+        let setting = proc_sys.path().join("kernel/apparmor_restrict_unprivileged_userns");
+        fs::write(&setting, "1\n").unwrap();
+        let said = apparmor(proc_sys.path()).unwrap_err();
+        assert!(said.contains("run `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"), "{said}");
+        fs::write(&setting, "0\n").unwrap();
+        assert_eq!(apparmor(proc_sys.path()), Ok("it lets users have namespaces"));
     }
 }

@@ -6,4 +6,5 @@ mod ids;
 mod ranges;
 
 pub(crate) use enter::{Entrance, ROOTLESS, enter, entrance, may_make_networks};
+pub(crate) use forbidden::apparmor;
 pub(crate) use ids::{MACHINE_IDS, caller};
