@@ -48,7 +48,7 @@ without_root() {
     mkdir "$place/bin" "$place/dev" "$place/temporary"
     cargo test --workspace --no-run 2>&1 | sed -n 's|.*Executable tests/\([a-z_]*\).* (\(.*\))$|\2 \1|p' |
         while read -r binary name; do
-            case " rootless $* " in *" $name "*) cp "$binary" "$place/bin/$name" ;; esac
+            case " rootless hold $* " in *" $name "*) cp "$binary" "$place/bin/$name" ;; esac
         done
     cp "${CARGO_TARGET_DIR:-target}/debug/cargo-vmtest" "$place/bin/cargo-vmtest"
     cp -r Cargo.toml tests "$place"
@@ -59,7 +59,7 @@ without_root() {
     unshare --mount bash -eu -c "$(declare -f where_anyone_may_make_taps); where_anyone_may_make_taps \"\$@\"" step \
         "$place" setpriv --reuid "$user" --regid "$user" --init-groups env -u XDG_RUNTIME_DIR -u XDG_CACHE_HOME \
         HOME="$place" USER="$user" TMPDIR="$place/temporary" VMTEST_RUN="$place/run" VMTEST_CACHE="$place/cache" \
-        bash -eu -c "$(declare -p not_without_root); $(declare -f suite_of_user); suite_of_user \"\$@\"" step \
+        bash -eu -c "$(declare -p not_without_root); $(declare -f suite_of_user enter_a_run_of_user); suite_of_user \"\$@\"" step \
         "$place" "$nextest" "$@" || status=$?
     # Some of it belongs to the machines of that user.
     rm -rf "$place"
@@ -87,9 +87,24 @@ suite_of_user() {
         done
         "$place/bin/rootless" qemu::
         "$place/bin/cargo-vmtest" demo
+        enter_a_run_of_user "$place"
     fi
     "$place/bin/cargo-vmtest" prune
     [ -z "$(find "$place/run" -mindepth 1 -maxdepth 1 -type d ! -name lease)" ]
+}
+
+# What a person does with a cluster that is held, all of it without root.
+enter_a_run_of_user() {
+    local place=$1 vmtest=$1/bin/cargo-vmtest held
+    (cd tests && VMTEST_HOLD=failed exec "$place/bin/hold" victims::fails --exact --ignored >/dev/null 2>&1) &
+    held=$!
+    until "$vmtest" ls | grep -q 'held for'; do kill -0 "$held" && sleep 0.2; done
+    [ "$("$vmtest" ssh alice -- cat /run/state)" = "as the test left it" ]
+    "$vmtest" cp alice:/run/state "$place/state"
+    "$vmtest" cp "$place/state" bob:/srv/
+    [ "$("$vmtest" ssh bob -- cat /srv/state)" = "as the test left it" ]
+    "$vmtest" down
+    ! wait "$held"
 }
 
 # Into the directory where the same versions of what it needs are built already.

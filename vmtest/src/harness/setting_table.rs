@@ -74,7 +74,8 @@ pub(super) const SETTINGS: &[Row] = &[
         default: "`fail`",
         meaning: "what becomes of a test whose host lacks something that it needs: a VMM, KVM, `/dev/net/tun`, a right, memory. \
                   A test that is skipped says so on standard error, past libtest's capture, and `cargo vmtest test` lists them \
-                  in the end; libtest and nextest call them passed. Images and fixtures that cannot be made, and clusters that \
+                  in the end; libtest and nextest call them passed, but for a \
+                  binary without libtest ([CI](../guide/ci.md)). Images and fixtures that cannot be made, and clusters that \
                   are asked for in code, fail all the same",
     },
     Row {
