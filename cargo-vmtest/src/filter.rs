@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tests::Test;
+use super::declared::Test;
 
 /// What selects these tests and no others, with the cases that other attributes have made of them.
 pub(crate) fn filter<'a>(tests: impl IntoIterator<Item = &'a Test>) -> String {
@@ -30,7 +30,7 @@ fn escaped(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::examples::test;
+    use super::super::declared::examples::test;
     use super::*;
 
     #[test]

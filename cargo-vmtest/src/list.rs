@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use super::{
+    declared::{List, Test, build_and_ask},
     output::{Colour, line},
-    tests::{List, Test, build_and_ask},
 };
 
 /// Shows the tests that make clusters, with what they declare.

@@ -6,6 +6,7 @@ mod cache_key;
 mod completions;
 mod console;
 mod cp;
+mod declared;
 mod demo;
 mod doctor;
 mod filter;
@@ -28,7 +29,6 @@ mod shard;
 mod ssh;
 mod suite;
 mod target;
-mod tests;
 mod up;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -10,9 +10,9 @@ use vmtest_images::ImageSpec;
 
 use super::{
     cache_key,
+    declared::{Source, Test},
     filter::filter,
     output::line,
-    tests::{Source, Test},
 };
 
 /// The backend of tests that leave it to the settings.
@@ -126,7 +126,7 @@ fn backends_of(test: &Test, of_ci: &[String]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::examples::test;
+    use super::super::declared::examples::test;
     use super::*;
 
     fn some() -> Vec<Test> {

@@ -15,9 +15,9 @@ use vmtest::{
 };
 
 use super::{
+    declared::{Source, Test},
     filter::filter,
     output::{line, print},
-    tests::{Source, Test},
 };
 
 /// By which a file is known to be ours.
@@ -144,7 +144,7 @@ fn weight(takes: Resources, threads: u32, memory: u64) -> u32 {
 mod tests {
     use expect_test::expect;
 
-    use super::super::tests::examples::test;
+    use super::super::declared::examples::test;
     use super::*;
 
     fn host() -> Capacity {

@@ -54,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     nextest.arg(format!("--partition=slice:{index}/{of}"));
     let config = tempfile::NamedTempFile::new().map_err(|e| format!("cannot make a temporary file: {e}"))?;
     if let Some(tests) = &options.tests {
-        let text = super::nextest_config::of_this_host(&super::tests::read(tests)?)?;
+        let text = super::nextest_config::of_this_host(&super::declared::read(tests)?)?;
         fs::write(config.path(), text).map_err(|e| format!("cannot write {}: {e}", config.path().display()))?;
         nextest.arg("--tool-config-file").arg(format!("vmtest:{}", config.path().display()));
     }

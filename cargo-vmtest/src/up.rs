@@ -6,7 +6,7 @@ use vmtest::harness::UP;
 
 use super::{
     binaries::pass_on,
-    tests::{Test, build_and_ask},
+    declared::{Test, build_and_ask},
 };
 
 /// Makes the cluster that a test declares and holds it in place of running the body.
@@ -48,7 +48,7 @@ fn choose<'a>(tests: &'a [Test], name: &str) -> Result<&'a Test, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::examples::test;
+    use super::super::declared::examples::test;
     use super::*;
 
     fn some() -> Vec<Test> {

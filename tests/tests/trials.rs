@@ -54,11 +54,12 @@ mod qemu {
 }
 
 type Checked = Result<(), Failed>;
+type Check = fn() -> Checked;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = mimic::trials(&arguments);
-    let checks: [(&str, fn() -> Checked); 5] = [
+    let checks: [(&str, Check); 5] = [
         ("a_trial_runs_as_a_test_does", a_trial_runs_as_a_test_does),
         ("a_trial_fails_as_a_test_does", a_trial_fails_as_a_test_does),
         ("what_is_missing_is_an_ignored_test_with_its_reason", what_is_missing_is_an_ignored_test_with_its_reason),

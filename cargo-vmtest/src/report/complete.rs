@@ -7,7 +7,7 @@ use std::{
 
 use vmtest::evidence::Kept;
 
-use super::super::tests::{Test, is_or_is_below};
+use super::super::declared::{Test, is_or_is_below};
 
 /// Checks the attempts of some machines, which have run these tests together.
 ///
@@ -59,7 +59,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::super::tests::examples::test;
+    use super::super::super::declared::examples::test;
     use super::*;
 
     fn attempt(root: &Path, test: &str) {

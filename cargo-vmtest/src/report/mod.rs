@@ -33,7 +33,7 @@ pub(crate) enum Format {
 /// Reports on the attempts in this directory, or on one. With a list of tests, fails if these are not the results of all of
 /// them.
 pub(crate) fn run(dir: Option<PathBuf>, format: Format, expect: Option<&Path>) -> Result<ExitCode, String> {
-    let expected = expect.map(super::tests::read).transpose()?;
+    let expected = expect.map(super::declared::read).transpose()?;
     let dir = dir.map_or_else(default_dir, Ok)?;
     let all = Kept::all(&dir);
     if all.is_empty() {

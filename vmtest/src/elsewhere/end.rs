@@ -17,15 +17,15 @@ impl End {
 }
 
 /// Fails the calling test, or passes over it.
-pub(super) fn report(test: &str, End(why): End) {
-    let failed = match skips_missing() {
-        Ok(true) => skipped(test, &why),
-        Ok(false) => Err(why),
-        Err(wrong) => Err(wrong),
-    };
-    if let Err(message) = failed {
+pub(super) fn report(test: &str, end: End) {
+    if let Err(message) = of_trial(test, end) {
         eprintln!("{message}");
         // Not `panic!`, whose hook would add a line about a place in this crate.
         resume_unwind(Box::new(message));
     }
+}
+
+/// The same for a harness that shows itself what was skipped, and why.
+pub(super) fn of_trial(test: &str, End(why): End) -> Result<Option<String>, String> {
+    if skips_missing()? { skipped(test, &why).map(|()| Some(why)) } else { Err(why) }
 }

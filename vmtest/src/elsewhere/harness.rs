@@ -20,7 +20,7 @@ mod verdict;
 
 use crate::{elsewhere::needs_linux, error::Error};
 pub use builder::{ClusterBuilder, StartedCluster};
-pub use case::{Parameter, Setting, TestCase, manifest_dir, run};
+pub use case::{Parameter, Setting, TestCase, TrialEnd, manifest_dir, run, run_trial};
 pub use context::Context;
 pub use extract::{FromCluster, Param};
 pub use registry::{LIST, LISTED, MAKERS, Maker};

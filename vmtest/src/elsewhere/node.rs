@@ -57,6 +57,22 @@ impl Node {
         match self.0 {}
     }
 
+    /// The service of its image, to be awaited.
+    ///
+    /// # Errors
+    /// Where the image has none.
+    pub fn entrypoint(&self) -> Result<Spawn<'_>, Error> {
+        match self.0 {}
+    }
+
+    /// What its screen shows.
+    ///
+    /// # Errors
+    /// Where it has none.
+    pub async fn screenshot(&self) -> Result<Vec<u8>, Error> {
+        match self.0 {}
+    }
+
     /// The command line of OpenSSH that logs in.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use crate::{cluster::Cluster, elsewhere::needs_linux, evidence::Observer, spec::
 pub(super) struct Session;
 
 impl Session {
-    pub(super) fn new(_spec: ClusterSpec, _observer: Option<Observer>) -> Self {
+    pub(super) fn new(_spec: ClusterSpec, _observer: Option<Observer>, _keep: bool) -> Self {
         Self
     }
 

@@ -1,11 +1,19 @@
 //! What a test declares, for programs that plan runs: `cargo vmtest list`, `nextest-config`, `matrix` and `up`.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 use vmtest_images::ImageSpec;
 
-use super::case::TestCase;
+use super::{
+    case::TestCase,
+    registry::{LIST, LISTED, MAKERS, Maker},
+};
 use crate::{
     plan::{DEFAULT_TIMEOUT, asked_resources, image_of},
     spec::{Capability, NetworkPlace, Resources},
@@ -60,6 +68,28 @@ impl Declared {
             place: spec.place,
         }
     }
+}
+
+/// Does what [`LIST`] says, if it is set.
+pub(super) fn list_if_asked() {
+    if std::env::var_os(LIST).is_none() {
+        return;
+    }
+    let tests = MAKERS.iter().filter_map(|maker| match maker {
+        Maker::Test(test) => Some(*test),
+        Maker::Code(_) => None,
+    });
+    let line = |test| {
+        let declared = serde_json::to_string(&Declared::of(test)).expect("a declaration is plain data");
+        format!("{LISTED}{declared}\n")
+    };
+    // What an author's own types declare may panic, which must not unwind into what runs before `main`.
+    let Ok(listed) = catch_unwind(AssertUnwindSafe(|| tests.map(line).collect::<String>())) else {
+        std::process::exit(1);
+    };
+    // Whoever asked has gone when it cannot be written.
+    let written = std::io::stdout().write_all(listed.as_bytes());
+    std::process::exit(i32::from(written.is_err()));
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::registry::{MAKERS, list_if_asked};
+use super::{declared::list_if_asked, registry::MAKERS};
 use crate::{
     error::{Error, Kind, Phase},
     host::{Entrance, enter},
