@@ -9,10 +9,11 @@ use std::{
     os::{fd::OwnedFd, unix::fs::FileExt},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::{io::unix::AsyncFd, sync::watch};
+use tokio::{io::unix::AsyncFd, sync::watch, time::sleep};
 
 use crate::sys::watch_readable;
 
@@ -22,6 +23,9 @@ const KEPT_LINES: usize = 200;
 const LINES_BEFORE_PANIC: usize = 10;
 /// A line is cut here, so that a guest that prints no newline cannot fill the memory.
 const MAX_LINE: usize = 4096;
+/// A VMM writes a serial line byte by byte. On a machine whose one CPU runs the guest too, to look at each of them took as long as
+/// the guest's own boot; whoever waits for a line can wait for this.
+const GATHERED_FOR: Duration = Duration::from_millis(10);
 /// Room for a few dozen events of a watched file, which carry no names, and for one with the longest name.
 const EVENT_BUFFER: usize = 1024;
 /// What our initramfs prints when a step of it failed.
@@ -199,7 +203,7 @@ impl Console {
     }
 }
 
-/// Calls this with the file, which must exist, now and after each write to it, until it has found something. Cancel-safe.
+/// Calls this with the file, which must exist, now and soon after each write to it, until it has found something. Cancel-safe.
 ///
 /// # Errors
 /// When the file cannot be read or watched.
@@ -213,6 +217,7 @@ pub(crate) async fn follow_file<T>(path: &Path, mut look: impl FnMut(&File) -> i
             return Ok(found);
         }
         next_event(&inotify).await?;
+        sleep(GATHERED_FOR).await;
     }
 }
 
