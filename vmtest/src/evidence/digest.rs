@@ -41,11 +41,20 @@ pub(super) struct Digest<'a> {
     /// When it became known that the test fails.
     pub(super) at: Duration,
     pub(super) findings: &'a [Finding],
-    /// The last lines of the console of each node.
-    pub(super) consoles: &'a [(String, Vec<String>)],
+    /// The last lines of the console of each node, or of its VMM's log where the machine has not come to say anything.
+    pub(super) consoles: &'a [LastLines],
     pub(super) artifacts: Option<&'a Path>,
     /// The line that runs it again by Cargo alone.
     pub(super) again: &'a str,
+}
+
+/// The last lines of what a machine, or its VMM, has said.
+#[derive(Debug)]
+pub(crate) struct LastLines {
+    pub(crate) node: String,
+    /// Of what they are the last.
+    pub(crate) of: &'static str,
+    pub(crate) lines: Vec<String>,
 }
 
 /// Where to look first.
@@ -142,10 +151,10 @@ impl fmt::Display for Digest<'_> {
         self.write_awaited(f)?;
         self.write_earliest(f)?;
         let node = self.node();
-        let console = self.consoles.iter().find(|(name, _)| Some(name) == node.as_ref());
+        let console = self.consoles.iter().find(|last| Some(&last.node) == node.as_ref() && !last.lines.is_empty());
         // A message with a console shows more of it.
-        if let Some((name, lines)) = console.filter(|_| !self.has_console()) {
-            writeln!(f, "  last lines of the console of `{name}`:")?;
+        if let Some(LastLines { node, of, lines }) = console.filter(|_| !self.has_console()) {
+            writeln!(f, "  last lines of {of} of `{node}`:")?;
             for line in lines.iter().skip(lines.len().saturating_sub(CONSOLE_LINES)) {
                 writeln!(f, "    {}", cut(line))?;
             }
@@ -191,7 +200,7 @@ mod tests {
     use super::*;
     use crate::evidence::Sign;
 
-    fn digest<'a>(message: &'a str, findings: &'a [Finding], consoles: &'a [(String, Vec<String>)]) -> Digest<'a> {
+    fn digest<'a>(message: &'a str, findings: &'a [Finding], consoles: &'a [LastLines]) -> Digest<'a> {
         Digest {
             message,
             printed: false,
@@ -213,7 +222,11 @@ mod tests {
     #[test]
     fn the_earliest_anomaly_of_any_node_comes_first() {
         let findings = [finding(3, "web", true), finding(9, "db", false), finding(11, "web", false)];
-        let consoles = ["db", "web"].map(|name| (name.to_owned(), vec![format!("the last line of {name}")]));
+        let consoles = ["db", "web"].map(|name| LastLines {
+            node: name.to_owned(),
+            of: "the console",
+            lines: vec![format!("the last line of {name}")],
+        });
         let awaited = [Awaited {
             node: Some("web".into()),
             kind: Work::Wait,
@@ -259,7 +272,7 @@ mod tests {
     fn it_is_never_longer_than_a_screen() {
         let message = (0..500).map(|n| format!("line {n}\n")).collect::<String>();
         let lines: Vec<_> = (0..200).map(|n| format!("{n} {}", "x".repeat(5000))).collect();
-        let consoles = [("db".to_owned(), lines)];
+        let consoles = [LastLines { node: "db".to_owned(), of: "the console", lines }];
         let findings: Vec<_> = (0..100).map(|at| finding(at, "db", false)).collect();
         let awaited: Vec<_> = (0..50)
             .map(|n| Awaited { node: None, kind: Work::Command, what: format!("a\n{n}"), since: Duration::ZERO })

@@ -27,6 +27,7 @@ pub use crate::{
 pub use artifacts::Artifacts;
 pub(crate) use attempt::Attempt;
 pub use before::REPEATS;
+pub(crate) use digest::LastLines;
 pub use event::{Event, Observer};
 pub use health::Sign;
 pub use history::PastRun;

@@ -19,7 +19,7 @@ use super::{
     Ending, Event, Observer, Outcome, Printed, Started,
     attempt::{Attempt, DIGEST, FAILURE, PLAN, SPEC, shortened},
     before::Before,
-    digest::Digest,
+    digest::{Digest, LastLines},
     health::{Finding, Sign, complaint},
     history::PastRun,
     phases::Phases,
@@ -248,7 +248,7 @@ impl Recorder {
     }
 
     /// What is printed of a failure, whose own words these are, printed already or not, with the last lines of each console.
-    pub(crate) fn failed(&self, message: &str, printed: bool, consoles: &[(String, Vec<String>)]) -> String {
+    pub(crate) fn failed(&self, message: &str, printed: bool, consoles: &[LastLines]) -> String {
         self.note_awaited();
         let seen = self.lock();
         let (awaited, at) = seen.awaited.clone().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Between the end of a body and the teardown: what is kept and said of a run.
 
 use std::{
+    fs,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -9,8 +10,8 @@ use tokio::runtime::Runtime;
 
 use super::{super::end::End, Run};
 use crate::{
-    cluster::{CONSOLE_TAIL, collect},
-    evidence::Event,
+    cluster::{CONSOLE_TAIL, Member, collect},
+    evidence::{Event, LastLines},
     hypervisor::{CONSOLE, VMM_LOG},
 };
 
@@ -18,6 +19,9 @@ use crate::{
 const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 /// The same after a signal: a runner kills the process ten seconds later, and the teardown needs some of these.
 const TAKEN_AFTER_A_SIGNAL_WITHIN: Duration = Duration::from_secs(2);
+
+/// How much of a VMM's log is looked at, in bytes, where its machine has said nothing.
+const VMM_LOG_TAIL: usize = 4096;
 
 /// Fails a run that has passed otherwise if one of its phases took longer than it may.
 pub(super) fn over_budget(run: &Run, end: End) -> End {
@@ -61,8 +65,7 @@ pub(super) fn take(run: &Arc<Run>, engine: &Runtime, end: Result<End, String>) -
     if taken.recv_timeout(limit * 2).is_err() {
         collecting.abort();
     }
-    let consoles: Vec<_> =
-        members.iter().map(|member| (member.plan.name.clone(), member.console.tail(CONSOLE_TAIL))).collect();
+    let consoles: Vec<_> = members.iter().map(|member| last_lines(member)).collect();
     let printed = matches!(end, Ok(End::Panicked(_)));
     let text = run.recorder.failed(&words, printed, &consoles);
     match end {
@@ -73,4 +76,16 @@ pub(super) fn take(run: &Arc<Run>, engine: &Runtime, end: Result<End, String>) -
         Ok(_) => Ok(End::Failed(text)),
         Err(_) => Err(text),
     }
+}
+
+/// The last that a machine has said, else its VMM.
+fn last_lines(member: &Member) -> LastLines {
+    let console = member.console.tail(CONSOLE_TAIL);
+    if !console.is_empty() {
+        return LastLines { node: member.plan.name.clone(), of: "the console", lines: console };
+    }
+    let log = fs::read(member.dir.join(VMM_LOG)).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log[log.len().saturating_sub(VMM_LOG_TAIL)..]).into_owned();
+    let lines = log.lines().map(|line| line.trim_end().to_owned()).collect();
+    LastLines { node: member.plan.name.clone(), of: "what the VMM has printed", lines }
 }
