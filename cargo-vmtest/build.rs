@@ -10,7 +10,7 @@ fn main() {
     let commit = packaged(here).or_else(|| checked_out(here));
     let version = env::var("CARGO_PKG_VERSION").expect("Cargo sets it");
     let version = commit.map_or(version.clone(), |commit| format!("{version} ({commit})"));
-    println!("cargo::rustc-env=VMTEST_VERSION={version}");
+    println!("cargo::rustc-env=COMMAND_VERSION={version}");
 }
 
 /// What `cargo package` has written beside the manifest.

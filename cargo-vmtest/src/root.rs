@@ -5,7 +5,7 @@
 mod command;
 
 /// The version and, where one is known, the commit.
-const VERSION: &str = env!("VMTEST_VERSION");
+const VERSION: &str = env!("COMMAND_VERSION");
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
