@@ -1,7 +1,7 @@
 //! Where images are kept.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
 };
 
@@ -51,6 +51,18 @@ impl Cache {
     /// Waits until nobody else builds the image of this name, and says so if it must. The lock is freed with the result.
     pub(crate) fn lock(&self, name: &str, waits: impl FnOnce()) -> Result<File> {
         self.lock_in(&self.images(), name, waits)
+    }
+
+    /// The same without waiting: `None` where somebody builds it.
+    pub(crate) fn try_lock(&self, name: &str) -> Result<Option<File>> {
+        let path = self.images().join(format!("{name}.lock"));
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(Error::file("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(Error::file("lock", path)(e)),
+        }
     }
 
     /// The same for what has this name in this directory of the cache.

@@ -48,6 +48,16 @@ pub struct Root {
 }
 
 impl Image {
+    /// Where its files are, but perhaps for the kernel.
+    pub(crate) fn dir(&self) -> &Path {
+        self.initramfs.parent().unwrap_or(Path::new("."))
+    }
+
+    /// Whether it is still complete.
+    pub(crate) fn is_there(&self) -> bool {
+        self.files().all(Path::is_file)
+    }
+
     /// All of its files.
     fn files(&self) -> impl Iterator<Item = &Path> {
         let files = [&self.kernel, &self.initramfs, &self.nested].into_iter();
@@ -149,8 +159,7 @@ fn publish(cache: &Cache, spec: &ImageSpec, stem: &str, built: Built) -> Result<
 fn read_current(cache: &Cache, stem: &str) -> Option<Image> {
     let text = fs::read(current_path(cache, stem)).ok()?;
     let image: Image = serde_json::from_slice(&text).ok()?;
-    let complete = image.files().all(Path::is_file);
-    complete.then_some(image)
+    image.is_there().then_some(image)
 }
 
 /// The file that says which build of this image the cache has; for whoever copies a cache.

@@ -39,8 +39,15 @@ pub(super) struct Gathered {
     /// Whether a test that cannot be planned may be skipped: the settings say so, images and fixtures are not to blame, and
     /// `VMTEST_REQUIRE` does not name what the host lacks.
     pub(super) may_skip: bool,
-    /// Keep the disks in the cache.
-    pub(super) disks: Vec<Disk>,
+    /// Keep the disks and images in the cache.
+    pub(super) held: Held,
+}
+
+/// What a run has in the caches, which nobody removes as long as this lives.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    disks: Vec<Disk>,
+    images: Vec<vmtest_images::Held>,
 }
 
 /// What there is for a cluster in the network of whoever started the test.
@@ -108,11 +115,11 @@ pub(super) fn gather(
     let kernels: BTreeSet<_> = all().filter_map(|node| node.kernel.as_ref()).collect();
     let fixtures: BTreeSet<_> = all().flat_map(|node| &node.fixtures).map(|asked| &asked.fixture).collect();
     let build = |asked: &Fixture| build_fixture(settings, &spec.base, asked, recorder);
-    let mut disks = Vec::new();
+    let mut held = Held::default();
     let mut fixture = |asked: &Fixture| {
         let facts = build(asked).map(|disk| {
             let facts = FixtureFacts { path: disk.path.clone(), label: disk.label.clone() };
-            disks.push(disk);
+            held.disks.push(disk);
             facts
         });
         (asked.clone(), facts)
@@ -127,7 +134,12 @@ pub(super) fn gather(
     let image = |spec: ImageSpec| {
         // Nor is one built that this backend cannot run, which the plan says.
         let build = build && (own_kernel || spec.needs_no_kernel());
-        let facts = image(&cache, &spec, recorder, build.then_some(elf));
+        let facts = image(&cache, &spec, recorder, build.then_some(elf)).map(|found| {
+            found.map(|(facts, hold)| {
+                held.images.push(hold);
+                facts
+            })
+        });
         Some((spec, facts.transpose()?))
     };
     let facts = Facts {
@@ -150,29 +162,26 @@ pub(super) fn gather(
         timeout_scale: settings.timeout_scale,
     };
     let ours = facts.fixtures.iter().all(|(_, built)| built.is_ok()) && facts.images.values().all(Result::is_ok);
-    Gathered {
-        facts,
-        hypervisor: hypervisor.ok(),
-        backend,
-        may_skip: ours && !required && settings.skip_missing,
-        disks,
-    }
+    Gathered { facts, hypervisor: hypervisor.ok(), backend, may_skip: ours && !required && settings.skip_missing, held }
 }
 
-/// Plans machines that join the test's own later, with its defaults. As long as it lives, so do the run's fixture disks.
+/// Plans machines that join the test's own later, with its defaults. As long as it lives, so do the run's fixture disks and images.
 pub(super) fn planner(
     spec: ClusterSpec,
     networks: Vec<NetworkPlan>,
     settings: &'static Settings,
     budget: BudgetFacts,
     recorder: Arc<Recorder>,
-    disks: Vec<Disk>,
+    held: Held,
 ) -> Planner {
-    let held = Mutex::new(disks);
+    let all = Mutex::new(held);
     Box::new(move |nodes, others, first| {
         let spec = ClusterSpec { nodes: nodes.to_vec(), ..spec.clone() };
-        let Gathered { facts, disks, .. } = gather(&spec, settings, budget.clone(), &Host::default(), &recorder);
-        held.lock().unwrap_or_else(PoisonError::into_inner).extend(disks);
+        let Gathered { facts, held, .. } = gather(&spec, settings, budget.clone(), &Host::default(), &recorder);
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.disks.extend(held.disks);
+        all.images.extend(held.images);
+        drop(all);
         plan_more(&spec, &facts, &networks, others, first)
     })
 }
@@ -227,19 +236,27 @@ fn image(
     spec: &ImageSpec,
     recorder: &Recorder,
     build: Option<bool>,
-) -> Result<Option<ImageFacts>, String> {
-    let find = || -> vmtest_images::Result<_> {
-        let cache = vmtest_images::Cache::open(cache)?;
-        let Some(elf) = build else { return vmtest_images::find(&cache, spec) };
+) -> Result<Option<(ImageFacts, vmtest_images::Held)>, String> {
+    let find = |cache: &vmtest_images::Cache| -> vmtest_images::Result<_> {
+        let Some(elf) = build else { return vmtest_images::find(cache, spec) };
         let show = |what: &str, percent| Event::Image { what: what.to_owned(), percent };
         let progress = BuildProgress::new(Some(recorder), format!("image {spec}"), &show);
-        let mut image = vmtest_images::ensure(&cache, spec, &progress)?;
+        let mut image = vmtest_images::ensure(cache, spec, &progress)?;
         if elf {
-            image.kernel = vmtest_images::vmlinux(&cache, &image.kernel)?;
+            image.kernel = vmtest_images::vmlinux(cache, &image.kernel)?;
         }
         Ok(Some(image))
     };
-    let image = find().map_err(|e| e.to_string())?;
+    let found = || -> vmtest_images::Result<_> {
+        let cache = vmtest_images::Cache::open(cache)?;
+        // Until one is held: somebody may remove it in the moment after it was found.
+        loop {
+            let Some(image) = find(&cache)? else { return Ok(None) };
+            if let Some(held) = image.hold()? {
+                return Ok(Some((image, held)));
+            }
+        }
+    };
     let facts = |image: vmtest_images::Image| ImageFacts {
         kernel: image.kernel,
         initramfs: image.initramfs,
@@ -249,7 +266,8 @@ fn image(
         memory: image.memory,
         entrypoint: image.entrypoint,
     };
-    Ok(image.map(facts))
+    let found = found().map_err(|e| e.to_string())?;
+    Ok(found.map(|(image, held)| (facts(image), held)))
 }
 
 /// The kernel at this path of the package.

@@ -300,7 +300,7 @@ fn prepare(session: Session, of_body: &Traces, caller: Caller) -> Result<Prepare
     let budget = HostBudget::measure(&ledger, settings.budget, settings.cache_dir())?;
     let id = LockedDir::new_id()?;
     let (host, claimed) = claim_host(&spec, &id, &caller.outside);
-    let Gathered { facts, hypervisor, backend, may_skip, disks } =
+    let Gathered { facts, hypervisor, backend, may_skip, held } =
         gather(&spec, settings, budget.facts(), &host, &recorder);
     let plan = plan::plan(&spec, &facts).map_err(|error| Unprepared::without_plan(error, may_skip))?;
     let hypervisor = hypervisor.expect("a plan has a backend");
@@ -359,7 +359,7 @@ fn prepare(session: Session, of_body: &Traces, caller: Caller) -> Result<Prepare
     let run = Run {
         members: watch::Sender::default(),
         keys,
-        planner: planner(spec, plan.networks.clone(), settings, budget.facts(), recorder.clone(), disks),
+        planner: planner(spec, plan.networks.clone(), settings, budget.facts(), recorder.clone(), held),
         claim,
         tasks: Arc::new(Tasks::new(engine.handle().clone())),
         joining: tokio::sync::Mutex::default(),

@@ -1,0 +1,285 @@
+//! What the cache has of images: held while somebody uses it, and removed when nobody does.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use rustix::fs::{major, minor};
+use serde::Serialize;
+
+use crate::{Cache, Error, Image, Result};
+
+/// In the directory of an image: locked by who uses it, and changed when that begins.
+const USED: &str = "used";
+const LOCKS: &str = "/proc/locks";
+/// What the names of directories begin with that are about to be gone.
+const LEAVING: &str = ".leaving-";
+/// What marks the directory of a build.
+const BUILD: &str = "-build-";
+/// What the names of unpacked kernels begin with.
+const KERNEL: &str = "vmlinux-";
+
+/// An image that is used: as long as this lives, nobody removes it. The kernel gives it back when the process ends, however it
+/// does.
+#[derive(Debug)]
+pub struct Held {
+    /// Without, nobody can remove anything there.
+    _lock: Option<File>,
+}
+
+impl Image {
+    /// Holds the image; `None` where somebody has removed it since it was found. Waits while somebody is about to.
+    ///
+    /// # Errors
+    /// When its directory cannot be written.
+    pub fn hold(&self) -> Result<Option<Held>> {
+        let dir = self.dir();
+        let file = match open_used(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // A cache that others fill, as on a disk that machines share.
+            Err(e) if matches!(e.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => {
+                return Ok(self.is_there().then_some(Held { _lock: None }));
+            }
+            other => other.map_err(Error::file("open", dir.join(USED)))?,
+        };
+        let failed = Error::file("lock", dir.join(USED));
+        file.lock_shared().and_then(|()| file.set_modified(SystemTime::now())).map_err(failed)?;
+        Ok(self.is_there().then_some(Held { _lock: Some(file) }))
+    }
+}
+
+fn open_used(dir: &Path) -> io::Result<File> {
+    File::options().create(true).truncate(false).write(true).open(dir.join(USED))
+}
+
+/// An image as the cache has it.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct KeptImage {
+    /// Its name and its key.
+    pub id: String,
+    /// What it is; without, no record names it: another version of this crate or of a package has made it.
+    pub image: Option<Image>,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Bytes that it takes on the host's disk.
+    pub bytes: u64,
+    /// When somebody began to use it, or when it was made, in seconds since 1970.
+    pub used: u64,
+    /// The processes that use it.
+    pub used_by: Vec<u32>,
+    /// Whether anybody does, also where it cannot be told who.
+    pub in_use: bool,
+}
+
+impl KeptImage {
+    /// Removes it with its records. `false` where somebody uses it: nothing is gone then.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn remove(&self, cache: &Cache) -> Result<bool> {
+        // Held until it is gone, so that nobody takes it meanwhile.
+        let Some(_lock) = lock_alone(&self.dir)? else { return Ok(false) };
+        for (path, image) in records(cache)? {
+            if image.dir() == self.dir {
+                fs::remove_file(&path).map_err(Error::file("remove", path))?;
+            }
+        }
+        // One that is killed here leaves what is no image to anybody.
+        let leaving = cache.images().join(format!("{LEAVING}{}", self.id));
+        fs::rename(&self.dir, &leaving).map_err(Error::file("rename", &self.dir))?;
+        fs::remove_dir_all(&leaving).map_err(Error::file("remove", leaving))?;
+        Ok(true)
+    }
+}
+
+/// The exclusive lock, if nobody uses the image.
+fn lock_alone(dir: &Path) -> Result<Option<File>> {
+    let file = open_used(dir).map_err(Error::file("open", dir.join(USED)))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(Error::file("lock", dir.join(USED))(e)),
+    }
+}
+
+impl Cache {
+    /// All images, what was used last first.
+    ///
+    /// # Errors
+    /// When the cache cannot be read.
+    pub fn kept(&self) -> Result<Vec<KeptImage>> {
+        let records = records(self)?;
+        let locks = fs::read_to_string(LOCKS).unwrap_or_default();
+        let mut all = Vec::new();
+        for (id, dir) in entries(self)? {
+            if id.starts_with('.') || !dir.is_dir() {
+                continue;
+            }
+            let image = records.iter().map(|(_, image)| image).find(|image| image.dir() == dir);
+            let used = fs::metadata(dir.join(USED)).or_else(|_| fs::metadata(&dir)).and_then(|meta| meta.modified());
+            let used = used.unwrap_or(SystemTime::UNIX_EPOCH).duration_since(SystemTime::UNIX_EPOCH);
+            all.push(KeptImage {
+                id,
+                image: image.cloned(),
+                bytes: allocated(&dir),
+                used: used.unwrap_or_default().as_secs(),
+                used_by: holders(&dir.join(USED), &locks),
+                in_use: dir.join(USED).exists() && lock_alone(&dir)?.is_none(),
+                dir,
+            });
+        }
+        all.sort_by_key(|kept| std::cmp::Reverse(kept.used));
+        Ok(all)
+    }
+
+    /// Removes what killed builds and removals have left, and with `kernels` those that were unpacked for VMMs that load no
+    /// other. Returns how many bytes that were.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn sweep(&self, kernels: bool) -> Result<u64> {
+        let mut freed = 0;
+        for (name, path) in entries(self)? {
+            let of_build = name.strip_prefix('.').and_then(|name| name.split_once(BUILD));
+            let gone = match of_build {
+                // Nobody builds while the lock is to be had.
+                Some((stem, _)) => self.try_lock(stem)?.is_some(),
+                None => {
+                    name.starts_with(LEAVING) || (kernels && name.starts_with(KERNEL) && path.extension().is_none())
+                }
+            };
+            if gone {
+                freed += allocated(&path);
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.map_err(Error::file("remove", path))?;
+            }
+        }
+        Ok(freed)
+    }
+}
+
+fn entries(cache: &Cache) -> Result<Vec<(String, PathBuf)>> {
+    let entries = fs::read_dir(cache.images()).map_err(Error::file("read", cache.images()))?;
+    let entry = |entry: fs::DirEntry| Some((entry.file_name().into_string().ok()?, entry.path()));
+    Ok(entries.flatten().filter_map(entry).collect())
+}
+
+/// The files that name images, with what they say.
+fn records(cache: &Cache) -> Result<Vec<(PathBuf, Image)>> {
+    let is_record = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "json");
+    let paths = entries(cache)?.into_iter().map(|(_, path)| path).filter(is_record);
+    Ok(paths.filter_map(|path| Some((path.clone(), serde_json::from_slice(&fs::read(path).ok()?).ok()?))).collect())
+}
+
+/// Bytes on the disk of everything at this path; what goes meanwhile counts nothing.
+fn allocated(path: &Path) -> u64 {
+    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
+    let below = if meta.is_dir() { fs::read_dir(path).into_iter().flatten().flatten().collect() } else { Vec::new() };
+    meta.blocks() * 512 + below.iter().map(|entry| allocated(&entry.path())).sum::<u64>()
+}
+
+/// The processes that have a lock on a file, from the kernel's list: `1: FLOCK ADVISORY READ 4711 fe:00:1234 0 EOF`.
+fn holders(file: &Path, locks: &str) -> Vec<u32> {
+    let Ok(meta) = fs::metadata(file) else { return Vec::new() };
+    let id = format!("{:02x}:{:02x}:{}", major(meta.dev()), minor(meta.dev()), meta.ino());
+    let holder = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        // One that waits has an arrow before its kind.
+        (words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&&*id)).then(|| words.get(4)?.parse().ok()).flatten()
+    };
+    let mut pids: Vec<u32> = locks.lines().filter_map(holder).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cache with an image of this name, and its record.
+    fn cache_with(name: &str) -> (tempfile::TempDir, Cache, Image) {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        let home = cache.images().join(format!("{name}-0123"));
+        fs::create_dir(&home).unwrap();
+        let file = |name: &str| {
+            fs::write(home.join(name), [1; 5000]).unwrap();
+            home.join(name)
+        };
+        let image = Image {
+            name: name.to_owned(),
+            key: "0123".to_owned(),
+            kernel: file("vmlinuz"),
+            initramfs: file("initramfs.cpio"),
+            nested: file("initramfs-nested.cpio"),
+            kernel_version: "6.1".to_owned(),
+            root: None,
+            memory: None,
+            entrypoint: None,
+        };
+        fs::write(cache.images().join(format!("{name}-4567.json")), serde_json::to_vec(&image).unwrap()).unwrap();
+        (dir, cache, image)
+    }
+
+    #[test]
+    fn an_image_in_use_is_not_removed() {
+        let (_dir, cache, image) = cache_with("micro");
+        let held = image.hold().unwrap().expect("it is there");
+        let [kept] = cache.kept().unwrap().try_into().unwrap();
+        assert_eq!((kept.id.as_str(), kept.in_use, &kept.image), ("micro-0123", true, &Some(image.clone())));
+        assert!(kept.bytes >= 3 * 8192, "{}", kept.bytes);
+        assert!(kept.used_by.is_empty() || kept.used_by.contains(&std::process::id()), "{kept:?}");
+        assert!(!kept.remove(&cache).unwrap());
+        assert!(image.hold().unwrap().is_some(), "two may use it");
+        drop(held);
+        assert!(cache.kept().unwrap()[0].remove(&cache).unwrap());
+        assert!(image.hold().unwrap().is_none());
+        assert!(cache.kept().unwrap().is_empty());
+        assert_eq!(records(&cache).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn what_no_record_names_and_what_a_kill_has_left_is_found() {
+        let (_dir, cache, _) = cache_with("micro");
+        fs::create_dir(cache.images().join("debian-12-old")).unwrap();
+        let kept = cache.kept().unwrap();
+        assert_eq!(
+            kept.iter().filter(|kept| kept.image.is_none()).map(|kept| &*kept.id).collect::<Vec<_>>(),
+            ["debian-12-old"]
+        );
+        for name in [".micro-4567-build-x", ".leaving-micro-1", ".debian-12-9-build-y"] {
+            fs::create_dir(cache.images().join(name)).unwrap();
+        }
+        fs::write(cache.images().join("vmlinux-1"), "x").unwrap();
+        let building = cache.try_lock("debian-12-9").unwrap().expect("nobody has it");
+        assert!(cache.sweep(false).unwrap() > 0);
+        let left = |name: &str| cache.images().join(name).exists();
+        assert_eq!(
+            [left(".micro-4567-build-x"), left(".leaving-micro-1"), left(".debian-12-9-build-y")],
+            [false, false, true]
+        );
+        assert!(left("vmlinux-1"));
+        drop(building);
+        cache.sweep(true).unwrap();
+        assert!(!left("vmlinux-1") && !left(".debian-12-9-build-y"));
+    }
+
+    #[test]
+    fn who_has_a_lock_is_read_from_the_kernels_list() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let meta = file.as_file().metadata().unwrap();
+        let id = format!("{:02x}:{:02x}:{}", major(meta.dev()), minor(meta.dev()), meta.ino());
+        let locks = format!(
+            "1: FLOCK  ADVISORY  READ 12 {id} 0 EOF\n1: -> FLOCK  ADVISORY  WRITE 13 {id} 0 EOF\n\
+             2: POSIX  ADVISORY  WRITE 14 {id} 0 EOF\n3: FLOCK  ADVISORY  READ 15 00:00:1 0 EOF\n\
+             4: FLOCK  ADVISORY  READ 11 {id} 0 EOF\n"
+        );
+        assert_eq!(holders(file.path(), &locks), [11, 12]);
+    }
+}
