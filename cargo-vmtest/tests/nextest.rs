@@ -202,7 +202,7 @@ fn the_shards_of_an_archive_are_all_tests_once() {
     build.args(["nextest", "archive", "--workspace", "-E", "binary_id(=cargo-vmtest::nextest)", "--archive-file"]);
     build.arg(&archive);
     // Nor again for what Cargo says of this package, at which some build scripts look.
-    let of_this = ["NEXTEST", "CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+    let of_this = ["OUT_DIR", "NEXTEST", "CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
     for (name, _) in std::env::vars_os() {
         if of_this.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             build.env_remove(name);
