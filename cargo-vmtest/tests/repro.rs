@@ -128,7 +128,7 @@ fn it_is_built_as_it_was() {
     let binary = env::current_exe().expect("a running test knows its binary");
     let cargo = failed.runs.path().join("cargo");
     let built = format!(
-        r#"{{"manifest_path":"{}","target":{{"name":"repro"}},"profile":{{"test":true}},"executable":"{}"}}"#,
+        r#"{{"package_id":"path+file:///w#cargo-vmtest@0.1.0","manifest_path":"{}","target":{{"name":"repro","kind":["test"]}},"profile":{{"test":true}},"executable":"{}"}}"#,
         concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
         binary.display()
     );
