@@ -11,13 +11,18 @@ use crate::{
 };
 
 const TUN: &str = "/dev/net/tun";
+/// How often a socket that nobody has any more repeats what its peer has not acknowledged. It keeps its network until then, and
+/// the peers of a run that was killed are gone with it: with the kernel's own 8 its links stayed for a hundred seconds, with this
+/// for twelve. A machine that is paused or slow has as long to take what was sent before its connection was closed.
+const ORPHAN_RETRIES: &str = "/proc/sys/net/ipv4/tcp_orphan_retries";
+const RETRIES: &str = "5";
 /// How a process gets the right without a namespace.
 const AS_ROOT: &str = "run the tests as root (`sudo -E env PATH=$PATH cargo test`)";
 
 /// Moves the calling thread into a new network namespace. Threads and processes that it starts from now on are inside.
 ///
 /// The result is the inode that names the namespace; the kernel destroys it, with all links in it, when its last
-/// thread or process ends.
+/// thread or process ends, and the last socket that has something to say.
 ///
 /// # Errors
 /// [`Kind::Missing`] without the right to do so, or where there are as many as this host allows.
@@ -30,6 +35,8 @@ pub(crate) fn enter_new_namespace() -> Result<u64, Error> {
         Error::new(Kind::Missing, format!("cannot make a network namespace{remedy}")).caused_by(e)
     };
     unshare(CloneFlags::CLONE_NEWNET).map_err(|e| failed(e.into()))?;
+    // The namespace works without; after a kill it only stays longer.
+    drop(fs::write(ORPHAN_RETRIES, RETRIES));
     fs::metadata("/proc/thread-self/ns/net").map(|meta| meta.ino()).map_err(failed)
 }
 
@@ -88,4 +95,23 @@ pub(crate) fn missing_for_host() -> Vec<String> {
         format!("`network = \"host\"` takes root in the network where the test is started: {AS_ROOT}, or {own}")
     };
     (!may_change_network()).then(no_right).into_iter().chain(nft::missing()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn sockets_do_not_keep_a_network_for_long() {
+        let retries = || fs::read_to_string(ORPHAN_RETRIES).unwrap();
+        let of_host = retries();
+        let in_new = || {
+            enter_new_namespace().unwrap();
+            retries()
+        };
+        assert_eq!(thread::scope(|scope| scope.spawn(in_new).join().unwrap()), format!("{RETRIES}\n"));
+        assert_eq!(retries(), of_host);
+    }
 }
