@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::Node;
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    hypervisor::CONSOLE,
+};
 
 /// A line is cut here, so that a guest that prints no newline cannot fill the memory.
 const MAX_LINE: usize = 4096;
@@ -15,6 +18,7 @@ const MAX_LINE: usize = 4096;
 impl Node {
     /// The last lines of the serial console, at most 200.
     pub fn console(&self) -> Vec<String> {
+        self.member.console.look(&self.member.dir.join(CONSOLE));
         self.member.console.tail(usize::MAX)
     }
 
@@ -42,7 +46,7 @@ impl fmt::Debug for ConsoleLines {
 
 impl ConsoleLines {
     pub(super) fn open(node: &Node) -> Result<Self, Error> {
-        let path = node.member.dir.join(crate::hypervisor::CONSOLE);
+        let path = node.member.dir.join(CONSOLE);
         let file = File::open(&path).map_err(|e| node.member.or_torn_down(failed(node, e)))?;
         Ok(Self { node: node.clone(), file, partial: Vec::new() })
     }

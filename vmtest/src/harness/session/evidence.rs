@@ -80,6 +80,7 @@ pub(super) fn take(run: &Arc<Run>, engine: &Runtime, end: Result<End, String>) -
 
 /// The last that a machine has said, else its VMM.
 fn last_lines(member: &Member) -> LastLines {
+    member.console.look(&member.dir.join(CONSOLE));
     let console = member.console.tail(CONSOLE_TAIL);
     if !console.is_empty() {
         return LastLines { node: member.plan.name.clone(), of: "the console", lines: console };
