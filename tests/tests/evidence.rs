@@ -279,7 +279,8 @@ fn a_failure_leaves_what_says_why() {
         "failed: `echo why >&2; exit 7` on `web`: exit code 7",
         "nothing was anomalous",
         &format!("everything: {}", attempt.display()),
-        "by cargo alone: cargo test -p vmtest-tests --test evidence -- --exact victims::fails --include-ignored",
+        "by cargo alone: ",
+        "cargo test -p vmtest-tests --test evidence -- --exact victims::fails --include-ignored",
         &format!("again: cargo vmtest repro {}", attempt.display()),
     ] {
         assert!(said.contains(part), "no `{part}` in\n{said}");

@@ -78,7 +78,8 @@ impl Console {
     /// # Errors
     /// When the file cannot be read or watched.
     pub(crate) async fn follow(&self, path: &Path) -> io::Result<()> {
-        match follow_file(path, |file| self.read(file).map(|()| None::<Infallible>)).await? {}
+        let look = |file: &File| self.read(file).map(|()| None::<Infallible>);
+        match follow(path, look, || !lock(&self.reader).partial.is_empty()).await? {}
     }
 
     /// Reads what has come since the last look, for who wants to know what there is now. A file that is gone has nothing new.
@@ -212,7 +213,16 @@ impl Console {
 ///
 /// # Errors
 /// When the file cannot be read or watched.
-pub(crate) async fn follow_file<T>(path: &Path, mut look: impl FnMut(&File) -> io::Result<Option<T>>) -> io::Result<T> {
+pub(crate) async fn follow_file<T>(path: &Path, look: impl FnMut(&File) -> io::Result<Option<T>>) -> io::Result<T> {
+    follow(path, look, || true).await
+}
+
+/// The same, which looks at once after a write unless it is in the middle of something that goes on.
+async fn follow<T>(
+    path: &Path,
+    mut look: impl FnMut(&File) -> io::Result<Option<T>>,
+    in_the_middle: impl Fn() -> bool,
+) -> io::Result<T> {
     let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
     inotify::add_watch(&inotify, path, WatchFlags::MODIFY)?;
     let inotify = watch_readable(inotify)?;
@@ -221,8 +231,11 @@ pub(crate) async fn follow_file<T>(path: &Path, mut look: impl FnMut(&File) -> i
         if let Some(found) = look(&file)? {
             return Ok(found);
         }
+        let goes_on = in_the_middle();
         next_event(&inotify).await?;
-        sleep(GATHERED_FOR).await;
+        if goes_on {
+            sleep(GATHERED_FOR).await;
+        }
     }
 }
 
