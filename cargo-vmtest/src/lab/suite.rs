@@ -1,11 +1,8 @@
 //! The suites of this repository that are made for the lab.
 
-use std::{
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::path::PathBuf;
 
-use serde_json::Value;
+use super::super::binaries::build;
 
 /// A suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,25 +34,14 @@ impl Suite {
     /// That it cannot be built.
     pub(super) fn build(self) -> Result<Built, String> {
         let name = self.name();
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        command.args(["test", "--workspace", "--test", name, "--no-run", "--message-format=json"]);
-        let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("cannot run cargo: {e}"))?;
-        if !output.status.success() {
-            return Err(format!(
-                "the {name} suite could not be built: run this in a clone of the repository of vmtest"
-            ));
-        }
-        let messages = output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-        let mut of_suite = messages.filter(|message: &Value| message["target"]["name"] == name);
-        let found = of_suite.find_map(|message| {
-            let binary = message["executable"].as_str()?.into();
-            let manifest: PathBuf = message["manifest_path"].as_str()?.into();
-            Some((binary, manifest.parent()?.to_owned()))
-        });
-        let (binary, package) = found.ok_or_else(|| format!("cargo has not said where the {name} suite is"))?;
+        let args = ["--workspace", "--test", name].map(str::to_owned);
+        let binaries = build(&args).map_err(|why| {
+            format!("the {name} suite could not be built: run this in a clone of the repository of vmtest ({why})")
+        })?;
+        let found = binaries.into_iter().find(|binary| binary.target == name);
+        let found = found.ok_or_else(|| format!("cargo has not said where the {name} suite is"))?;
         // One test at a time: each has all of the lab.
-        Ok(Built { binary, args: vec!["--test-threads=1".to_owned()], package })
+        Ok(Built { binary: found.path, args: vec!["--test-threads=1".to_owned()], package: found.dir })
     }
 
     /// What must be able to run in the lab, of what was shipped there: a suite that passes has not passed over it.
