@@ -73,6 +73,30 @@ pub(super) fn version(program: &Path, what: &str, before: &str) -> Result<String
     version.map(str::to_owned).ok_or_else(|| failed(format!("it says `{}`", text.trim())))
 }
 
+/// The first two numbers of a version.
+pub(super) fn number(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
+/// A program that says this of its version, where a search finds it for this backend, which has all of KVM that it wants
+/// with `kvm`. It is there as long as the directory.
+#[cfg(test)]
+pub(super) fn saying(backend: &'static str, says: &str, kvm: bool) -> (tempfile::TempDir, Search) {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("program");
+    std::fs::write(&program, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    let mut search = Search::default();
+    search.set_binary(backend, program);
+    if kvm {
+        search.assume_kvm();
+    }
+    (dir, search)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

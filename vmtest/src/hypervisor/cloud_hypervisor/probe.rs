@@ -78,21 +78,12 @@ fn major(version: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
-
     use super::*;
+    use crate::hypervisor::search::saying;
 
     /// What the probe finds of a program that says this of its version.
     fn probed(says: &str, kvm: bool) -> Result<ChvFacts, Error> {
-        let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join(CLOUD_HYPERVISOR);
-        fs::write(&program, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
-        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
-        let mut search = Search::default();
-        search.set_binary(CLOUD_HYPERVISOR, program);
-        if kvm {
-            search.assume_kvm();
-        }
+        let (_program, search) = saying(CLOUD_HYPERVISOR, says, kvm);
         probe(&search)
     }
 

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use crate::{
     error::{Error, Kind},
-    hypervisor::{FIRECRACKER, Search, search::version},
+    hypervisor::{
+        FIRECRACKER, Search,
+        search::{number, version},
+    },
 };
 
 /// Where the project has its binaries.
@@ -48,27 +51,14 @@ pub(super) fn probe(search: &Search) -> Result<FirecrackerFacts, Error> {
     Ok(FirecrackerFacts { program, version, has_pci: number >= HAS_PCI })
 }
 
-/// The first two parts of a version.
-fn number(version: &str) -> Option<(u32, u32)> {
-    let mut parts = version.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
-
     use super::*;
+    use crate::hypervisor::search::saying;
 
     /// What the probe finds of a program that says this of its version.
     fn probed(says: &str) -> Result<FirecrackerFacts, Error> {
-        let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join(FIRECRACKER);
-        fs::write(&program, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
-        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
-        let mut search = Search::default();
-        search.set_binary(FIRECRACKER, program);
-        search.assume_kvm();
+        let (_program, search) = saying(FIRECRACKER, says, true);
         probe(&search)
     }
 

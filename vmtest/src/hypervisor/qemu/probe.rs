@@ -4,7 +4,11 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     error::{Error, Kind},
-    hypervisor::{QEMU, Search, kvm::KvmProbe, search::version},
+    hypervisor::{
+        QEMU, Search,
+        kvm::KvmProbe,
+        search::{number, version},
+    },
 };
 
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -48,26 +52,13 @@ fn check(program: &Path) -> Result<(String, (u32, u32)), Error> {
     Ok((version, number))
 }
 
-/// The first two numbers of a version.
-fn number(version: &str) -> Option<(u32, u32)> {
-    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
-    Some((numbers.next()?, numbers.next()?))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
-
     use super::*;
+    use crate::hypervisor::search::saying;
 
     fn probed(says: &str) -> Result<QemuFacts, Error> {
-        let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join(PROGRAM);
-        fs::write(&program, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
-        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
-        let mut search = Search::default();
-        search.set_binary(QEMU, program);
-        search.assume_kvm();
+        let (_program, search) = saying(QEMU, says, true);
         probe(&search)
     }
 
