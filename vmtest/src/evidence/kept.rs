@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::attempt::{FAILURE, NODES, STARTED, TIMELINE, VERDICT, ending};
+use super::{
+    attempt::{FAILURE, NODES, STARTED, TIMELINE, VERDICT, ending},
+    place::other_than,
+};
 
 /// Of shards, each in its directory: shard, test, attempt; and one more for whoever collects them.
 const DEPTH: u32 = 4;
@@ -151,11 +154,9 @@ impl Kept {
 
     /// Its package and its binary for people, in one word.
     pub fn suite(&self) -> String {
-        match &self.package {
-            Some(package) if package.replace('-', "_") != self.binary.replace('-', "_") => {
-                format!("{package}::{}", self.binary)
-            }
-            _ => self.binary.clone(),
+        match other_than(self.package.as_deref(), &self.binary) {
+            Some(package) => format!("{package}::{}", self.binary),
+            None => self.binary.clone(),
         }
     }
 

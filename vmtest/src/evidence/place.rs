@@ -81,12 +81,16 @@ pub(crate) fn profile() -> Option<String> {
     Some(deps.parent()?.file_name()?.to_string_lossy().into_owned())
 }
 
+/// The package where it is not what the binary is called, which Cargo writes in two ways.
+pub(super) fn other_than<'a>(package: Option<&'a str>, binary: &str) -> Option<&'a str> {
+    package.filter(|name| name.replace('-', "_") != binary.replace('-', "_"))
+}
+
 /// The directory of all attempts of a test, below the root: without what an archive or a store of artifacts refuses. The
 /// package is in it where it is not what the binary is called: two may have binaries and tests of the same names.
 pub(crate) fn directory_of(package: Option<&str>, binary: &str, test: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
-    let package = package.filter(|name| name.replace('-', "_") != binary.replace('-', "_"));
-    let package = package.map(|name| format!("{name}.")).unwrap_or_default();
+    let package = other_than(package, binary).map(|name| format!("{name}.")).unwrap_or_default();
     let name: String = format!("{package}{binary}.{}", test.replace("::", ".")).chars().map(plain).collect();
     name.chars().take(LONGEST_NAME).collect()
 }
