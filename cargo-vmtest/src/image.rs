@@ -10,7 +10,7 @@ use std::{
 use clap::Subcommand;
 use indicatif::HumanBytes;
 use serde::Serialize;
-use vmtest::harness::control::runs;
+use vmtest::harness::control::{Description, runs};
 use vmtest_images::{Cache, ImageSpec, KeptImage, Progress, ensure};
 
 use super::output::line;
@@ -89,7 +89,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, String> {
             let found: Vec<_> = images.iter().map(|image| find(&all, image)).collect::<Result<_, _>>()?;
             for image in found {
                 if !image.remove(&cache).map_err(|e| e.to_string())? {
-                    return Err(format!("{} is in use{}", image.id, by_whom(image)));
+                    return Err(format!("{} is in use{}", image.id, by_whom(image, &live())));
                 }
                 line(format_args!("removed {}, {}", image.id, HumanBytes(image.bytes)));
             }
@@ -116,8 +116,10 @@ fn list(all: &[KeptImage], json: bool) -> Result<(), String> {
         return Ok(());
     }
     let width = all.iter().map(|image| image.id.len()).max().unwrap_or_default();
+    let runs = live();
     for image in all {
-        let state = if image.in_use { format!("in use{}", by_whom(image)) } else { format!("used {} ago", age(image)) };
+        let state =
+            if image.in_use { format!("in use{}", by_whom(image, &runs)) } else { format!("used {} ago", age(image)) };
         let replaced = if image.image.is_none() { ", replaced by another" } else { "" };
         line(format_args!("{:width$}  {:>10}  {state}{replaced}", image.id, HumanBytes(image.bytes).to_string()));
     }
@@ -139,9 +141,13 @@ fn not_used_for(image: &KeptImage) -> Duration {
     now.saturating_sub(Duration::from_secs(image.used))
 }
 
+/// The runs of now. Who uses an image is told as far as it is known.
+fn live() -> Vec<Description> {
+    runs().unwrap_or_default().runs
+}
+
 /// The runs and other processes that use it.
-fn by_whom(image: &KeptImage) -> String {
-    let runs = runs().unwrap_or_default().runs;
+fn by_whom(image: &KeptImage, runs: &[Description]) -> String {
     let name = |pid: &u32| match runs.iter().find(|run| run.pid == *pid) {
         Some(run) => format!("`{}` (run {})", run.test, run.run),
         None => format!("process {pid}"),
