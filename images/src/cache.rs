@@ -55,25 +55,32 @@ impl Cache {
 
     /// The same without waiting: `None` where somebody builds it.
     pub(crate) fn try_lock(&self, name: &str) -> Result<Option<File>> {
-        let path = self.images().join(format!("{name}.lock"));
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(Error::file("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => Err(Error::file("lock", path)(e)),
-        }
+        try_lock(lock_file(&self.images(), name)?)
     }
 
     /// The same for what has this name in this directory of the cache.
     pub(crate) fn lock_in(&self, dir: &Path, name: &str, waits: impl FnOnce()) -> Result<File> {
-        let path = dir.join(format!("{name}.lock"));
-        let open = |path: &Path| OpenOptions::new().create(true).truncate(false).write(true).open(path);
-        let file = open(&path).map_err(Error::file("open", &path))?;
+        let (file, path) = lock_file(dir, name)?;
         if file.try_lock().is_err() {
             waits();
             file.lock().map_err(Error::file("lock", path))?;
         }
         Ok(file)
+    }
+}
+
+/// The file by which this name is locked in a directory.
+fn lock_file(dir: &Path, name: &str) -> Result<(File, PathBuf)> {
+    let path = dir.join(format!("{name}.lock"));
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    Ok((file.map_err(Error::file("open", &path))?, path))
+}
+
+/// Locks a file for this process alone, if nobody has it now.
+pub(crate) fn try_lock((file, path): (File, PathBuf)) -> Result<Option<File>> {
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(Error::file("lock", path)(e)),
     }
 }

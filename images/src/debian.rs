@@ -7,17 +7,17 @@ mod sources;
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    fs::{self, OpenOptions, Permissions},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::Command,
 };
 
 use crate::{
     Error, Progress, Result,
-    image::{Built, INITRAMFS, KERNEL, NESTED, ROOT},
+    image::{Built, INITRAMFS, KERNEL, NESTED, ROOT, seal},
     initramfs::{self, Contents},
-    inside::Inside,
+    inside::{Inside, no_space},
     packages,
 };
 
@@ -140,13 +140,9 @@ impl Request {
 
     /// Has the tree and the disk made.
     fn run(&self, inside: &Inside, tree: &Path, disk: &Path, progress: &dyn Progress) -> Result<()> {
-        // Whoever makes the file system is nobody here, and has this one file; its directory keeps everybody else out.
-        let file = OpenOptions::new().create_new(true).read(true).write(true).mode(0o666).open(disk);
-        let file = file.map_err(Error::file("make", disk))?;
-        file.set_permissions(Permissions::from_mode(0o666)).map_err(Error::file("change the mode of", disk))?;
         let all: Vec<_> = PACKAGES.iter().copied().chain(self.packages.iter().map(String::as_str)).collect();
         let (mut last, mut step) = (VecDeque::new(), "starting");
-        let ended = inside.run(BUILD, &[self.release, &all.join(","), KERNEL_PACKAGE, LABEL], tree, file, |line| {
+        let ended = inside.run(BUILD, &[self.release, &all.join(","), KERNEL_PACKAGE, LABEL], tree, disk, |line| {
             if last.len() == SHOWN_LINES {
                 last.pop_front();
             }
@@ -172,9 +168,8 @@ impl Request {
             return Error::NotInRelease { package, release: self.release.to_owned() };
         }
         let shown = lines.join("\n  ");
-        if lines.iter().any(|line| line.contains(packages::NO_SPACE)) {
-            // Where the directory of this build is, which is gone when somebody reads this.
-            return Error::Full { dir: tree.ancestors().nth(2).unwrap_or(tree).to_owned() };
+        if let Some(full) = no_space(lines, tree) {
+            return full;
         }
         let unreachable = |line: &&String| NO_RELEASE.iter().any(|said| line.contains(said));
         match lines.iter().find(unreachable) {
@@ -200,9 +195,7 @@ fn pack(work: &Path, root: &Path, out: &Path) -> Result<String> {
         let contents = Contents { userland: &userland, modules: root, kernel_version: &kernel_version, host };
         contents.write_for_root(SWITCH, &out.join(name))?;
     }
-    for file in [KERNEL, INITRAMFS, NESTED, ROOT].map(|name| out.join(name)) {
-        fs::set_permissions(&file, Permissions::from_mode(0o444)).map_err(Error::file("change the mode of", file))?;
-    }
+    seal(out, &[KERNEL, INITRAMFS, NESTED, ROOT])?;
     Ok(kernel_version)
 }
 

@@ -1,7 +1,8 @@
 //! Images by name: found in the cache, or built into it.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -131,6 +132,14 @@ pub(crate) const KERNEL: &str = "vmlinuz";
 pub(crate) const INITRAMFS: &str = "initramfs.cpio";
 pub(crate) const NESTED: &str = "initramfs-nested.cpio";
 pub(crate) const ROOT: &str = "root.ext4";
+
+/// Makes files of an image read-only.
+pub(crate) fn seal(dir: &Path, names: &[&str]) -> Result<()> {
+    for file in names.iter().map(|name| dir.join(name)) {
+        fs::set_permissions(&file, Permissions::from_mode(0o444)).map_err(Error::file("change the mode of", file))?;
+    }
+    Ok(())
+}
 
 fn publish(cache: &Cache, spec: &ImageSpec, stem: &str, built: Built) -> Result<Image> {
     let dir = cache.images().join(format!("{}-{}", spec.kind(), built.key));

@@ -5,16 +5,16 @@
 //! needs, and may be made without anybody's help.
 
 use std::{
-    fs::{self, File},
+    fs::{self, OpenOptions, Permissions},
     io::{BufRead, BufReader, Read},
-    os::unix::fs::chown,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, chown},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
 };
 
 use rustix::process::geteuid;
 
-use crate::{Error, Result};
+use crate::{Error, Result, packages};
 
 /// As many ids as a system has.
 const IDS: u32 = 1 << 16;
@@ -50,8 +50,8 @@ impl Inside {
         self.first.unwrap_or(0)
     }
 
-    /// Runs this script with these arguments in this directory, with the file as what it reads, and hands over each line
-    /// that it prints.
+    /// Runs this script with these arguments in this directory, with a new file for the disk as what it reads, and hands over
+    /// each line that it prints.
     ///
     /// # Errors
     /// When it cannot be started, or not be followed.
@@ -60,9 +60,13 @@ impl Inside {
         script: &str,
         args: &[&str],
         dir: &Path,
-        file: File,
+        disk: &Path,
         mut line: impl FnMut(&str),
     ) -> Result<ExitStatus> {
+        // Whoever makes the file system is nobody here, and has this one file; its directory keeps everybody else out.
+        let file = OpenOptions::new().create_new(true).read(true).write(true).mode(0o666).open(disk);
+        let file = file.map_err(Error::file("make", disk))?;
+        file.set_permissions(Permissions::from_mode(0o666)).map_err(Error::file("change the mode of", disk))?;
         let holder = self.first.map(|first| Holder::start(first, dir)).transpose()?;
         let enter = holder.as_ref().map(Holder::enter).unwrap_or_default();
         let words = enter.iter().map(String::as_str).chain(ALONE.iter().copied());
@@ -72,12 +76,19 @@ impl Inside {
         command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = start(&mut command)?;
         let stdout = child.stdout.take().expect("it was asked for");
-        let failed = |e: std::io::Error| Error::Tool { command: "mmdebstrap".to_owned(), why: e.to_string() };
+        let failed = |e: std::io::Error| Error::Tool { command: words[0].to_owned(), why: e.to_string() };
         for bytes in BufReader::new(stdout).split(b'\n') {
             line(&String::from_utf8_lossy(&bytes.map_err(failed)?));
         }
         child.wait().map_err(failed)
     }
+}
+
+/// That there was no space for what a script makes in this tree of a build, if what it has printed says so.
+pub(crate) fn no_space(printed: &[String], tree: &Path) -> Option<Error> {
+    // Where the directory of this build is, which is gone when somebody reads this.
+    let full = || Error::Full { dir: tree.ancestors().nth(2).unwrap_or(tree).to_owned() };
+    printed.iter().any(|line| line.contains(packages::NO_SPACE)).then(full)
 }
 
 /// A process that keeps a user namespace until it is dropped.

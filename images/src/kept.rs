@@ -1,7 +1,7 @@
 //! What the cache has of images: held while somebody uses it, and removed when nobody does.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use std::{
 use rustix::fs::{major, minor};
 use serde::Serialize;
 
-use crate::{Cache, Error, Image, Result};
+use crate::{Cache, Error, Image, Result, cache::try_lock};
 
 /// In the directory of an image: locked by who uses it, and changed when that begins.
 const USED: &str = "used";
@@ -99,12 +99,8 @@ impl KeptImage {
 
 /// The exclusive lock, if nobody uses the image.
 fn lock_alone(dir: &Path) -> Result<Option<File>> {
-    let file = open_used(dir).map_err(Error::file("open", dir.join(USED)))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(e)) => Err(Error::file("lock", dir.join(USED))(e)),
-    }
+    let path = dir.join(USED);
+    try_lock((open_used(dir).map_err(Error::file("open", &path))?, path))
 }
 
 impl Cache {

@@ -3,13 +3,12 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use crate::{
     Error, Progress, Result,
-    image::{Built, INITRAMFS, KERNEL, NESTED},
+    image::{Built, INITRAMFS, KERNEL, NESTED, seal},
     initramfs::{self, Contents},
     packages,
 };
@@ -61,10 +60,7 @@ pub(crate) fn build(work: &Path, progress: &dyn Progress) -> Result<Built> {
         let contents = Contents { userland: &root, modules: &root, kernel_version: &kernel_version, host };
         contents.write_alone(&out.join(name))?;
     }
-    for file in [KERNEL, INITRAMFS, NESTED].map(|name| out.join(name)) {
-        fs::set_permissions(&file, PermissionsExt::from_mode(0o444))
-            .map_err(Error::file("change the mode of", file))?;
-    }
+    seal(&out, &[KERNEL, INITRAMFS, NESTED])?;
     progress.step(100, "done");
     Ok(Built { key: key_of(&files), dir: out, kernel_version, root: None, memory: None, entrypoint: None })
 }

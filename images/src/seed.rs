@@ -85,7 +85,7 @@ pub struct RootMount {
 }
 
 /// The kernel reads a further archive only where it begins at a multiple of this; elsewhere it is silently ignored.
-pub(crate) const ALIGNMENT: usize = 4;
+const ALIGNMENT: usize = 4;
 /// The lists of modules that the guest loads.
 const MODULES: &[&str] = &["lib/vmtest/order", "lib/vmtest/drivers"];
 
@@ -94,13 +94,18 @@ const MODULES: &[&str] = &["lib/vmtest/order", "lib/vmtest/drivers"];
 /// # Errors
 /// When a file cannot be read or written; a partly written `out` stays for the caller to remove.
 pub fn append_seed(base: &Path, out: &Path, config: &GuestConfig) -> io::Result<()> {
+    write_archive(copy_to_append(base, out)?, config)?.flush()
+}
+
+/// Copies an initramfs to where another archive is written behind it.
+pub(crate) fn copy_to_append(base: &Path, out: &Path) -> io::Result<BufWriter<File>> {
     fs::copy(base, out)?;
     // The copy has the base's mode, which forbids writing.
     fs::set_permissions(out, PermissionsExt::from_mode(0o600))?;
     let mut file = File::options().write(true).open(out)?;
     let end = usize::try_from(file.seek(io::SeekFrom::End(0))?).map_err(io::Error::other)?;
     file.write_all(&[0; ALIGNMENT][..end.next_multiple_of(ALIGNMENT) - end])?;
-    write_archive(BufWriter::new(file), config)?.flush()
+    Ok(BufWriter::new(file))
 }
 
 pub(crate) fn write_archive<W: Write>(out: W, config: &GuestConfig) -> io::Result<W> {

@@ -9,9 +9,9 @@ mod tests;
 
 use std::{
     fmt,
-    fs::{self, OpenOptions, Permissions},
+    fs::{self, Permissions},
     io::{self, BufReader, Read},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -22,8 +22,8 @@ use ruzstd::decoding::StreamingDecoder;
 use self::store::{Found, Store};
 use crate::{
     Cache, Error, Image, Progress, Result,
-    image::{Built, INITRAMFS, KERNEL, NESTED, ROOT},
-    inside::Inside,
+    image::{Built, INITRAMFS, KERNEL, NESTED, ROOT, seal},
+    inside::{Inside, no_space},
 };
 
 /// Raised with every change to what is built, beside that of the scripts.
@@ -34,8 +34,6 @@ pub(crate) const PREFIX: &str = "oci:";
 const DISK: &str = concat!("set -eu\nexec 2>&1 9<&0 </dev/null\nlabel=$1\n", include_str!("../guest/disk.sh"));
 /// By which the guest finds its root.
 const LABEL: &str = crate::debian::LABEL;
-/// Memory in bytes of a machine that says nothing: a service wants more than an empty machine.
-const MEMORY: u64 = 256 << 20;
 /// The share of the whole, in percent, at which the layers are unpacked.
 const UNPACKED: u64 = 70;
 /// What compressed layers begin with.
@@ -110,7 +108,8 @@ impl Request {
             dir: out,
             kernel_version: micro.kernel_version,
             root: Some(LABEL.to_owned()),
-            memory: Some(MEMORY),
+            // As much as an empty machine: what its service wants, its author knows.
+            memory: None,
             entrypoint: entrypoint.guest_path(),
         })
     }
@@ -118,7 +117,7 @@ impl Request {
     /// Unpacks all layers, each over those before it.
     fn unpack(&self, root: &Path, first: u32, progress: &dyn Progress) -> Result<()> {
         fs::set_permissions(root, Permissions::from_mode(0o755)).map_err(Error::file("change the mode of", root))?;
-        std::os::unix::fs::chown(root, Some(first), Some(first)).map_err(Error::file("change the owner of", root))?;
+        chown(root, Some(first), Some(first)).map_err(Error::file("change the owner of", root))?;
         let layers = &self.found.layers;
         let total: u64 = layers.iter().map(Descriptor::size).sum();
         let mut before = 0;
@@ -155,19 +154,13 @@ impl Request {
 
     /// Makes the disk where all ids of a system are.
     fn disk(&self, inside: &Inside, tree: &Path, disk: &Path) -> Result<()> {
-        // Whoever makes the file system is nobody here, and has this one file; its directory keeps everybody else out.
-        let file = OpenOptions::new().create_new(true).read(true).write(true).mode(0o666).open(disk);
-        let file = file.map_err(Error::file("make", disk))?;
-        file.set_permissions(Permissions::from_mode(0o666)).map_err(Error::file("change the mode of", disk))?;
         let mut said = Vec::new();
-        let ended = inside.run(DISK, &[LABEL], tree, file, |line| said.push(line.to_owned()))?;
+        let ended = inside.run(DISK, &[LABEL], tree, disk, |line| said.push(line.to_owned()))?;
         if ended.success() {
             return Ok(());
         }
-        if said.iter().any(|line| line.contains(crate::packages::NO_SPACE)) {
-            return Err(Error::Full { dir: tree.ancestors().nth(2).unwrap_or(tree).to_owned() });
-        }
-        Err(Error::Build { step: "making the disk".to_owned(), said: said.join("\n  ") })
+        let failed = || Error::Build { step: "making the disk".to_owned(), said: said.join("\n  ") };
+        Err(no_space(&said, tree).unwrap_or_else(failed))
     }
 
     /// Puts kernel and initramfs beside the disk: those of the micro image, and behind them what this one adds.
@@ -177,11 +170,7 @@ impl Request {
         for (base, name) in [(&micro.initramfs, INITRAMFS), (&micro.nested, NESTED)] {
             entrypoint.append_to(base, &out.join(name)).map_err(Error::file("write", out.join(name)))?;
         }
-        for file in [KERNEL, INITRAMFS, NESTED, ROOT].map(|name| out.join(name)) {
-            fs::set_permissions(&file, Permissions::from_mode(0o444))
-                .map_err(Error::file("change the mode of", file))?;
-        }
-        Ok(())
+        seal(out, &[KERNEL, INITRAMFS, NESTED, ROOT])
     }
 
     fn refused(&self, why: String) -> Error {

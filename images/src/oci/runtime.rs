@@ -3,8 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, Read, Seek, Write},
-    os::unix::fs::PermissionsExt,
+    io::{self, BufReader, Read, Write},
     path::Path,
 };
 
@@ -15,7 +14,7 @@ use oci_spec::image::ImageConfiguration;
 use crate::{
     cpio_writer::Archive,
     initramfs::{DROPBEAR, SWITCH},
-    seed::ALIGNMENT,
+    seed::copy_to_append,
 };
 
 const SWITCH_SCRIPT: &str = include_str!("../guest/oci-switch.sh");
@@ -70,12 +69,7 @@ impl Runtime {
     /// Writes `out`: this initramfs, and behind it what the image's machines have beside it.
     pub(super) fn append_to(&self, base: &Path, out: &Path) -> io::Result<()> {
         let server = with_loader(file_of(base, DROPBEAR)?, LOADER)?;
-        fs::copy(base, out)?;
-        fs::set_permissions(out, PermissionsExt::from_mode(0o600))?;
-        let mut file = File::options().write(true).open(out)?;
-        let end = usize::try_from(file.seek(io::SeekFrom::End(0))?).map_err(io::Error::other)?;
-        file.write_all(&[0; ALIGNMENT][..end.next_multiple_of(ALIGNMENT) - end])?;
-        let mut archive = Archive::new(io::BufWriter::new(file));
+        let mut archive = Archive::new(copy_to_append(base, out)?);
         archive.file(SWITCH, 0o644, SWITCH_SCRIPT.as_bytes())?;
         archive.directory(PLACE, 0o755)?;
         let mut put = |name: &str, content: &[u8]| archive.file(&format!("{PLACE}/{name}"), 0o755, content);
