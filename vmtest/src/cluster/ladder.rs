@@ -53,10 +53,11 @@ async fn rungs(run: &Run, member: &Member, plan: &LaunchPlan) -> Result<(), Erro
     reached(Rung::VmmAlive);
     let vmm = member.process_id().ok_or_else(|| Error::new(Kind::Host, "the machine has no VMM"))?;
     let machine = run.hypervisor.connect(plan, &run.site(member)?, &vmm).await?;
+    // Before anything is asked of it: a guest may end at its first instruction, and the machine knows how.
+    member.set_machine(machine.clone());
     if !machine.running().await? {
         return Err(Error::new(Kind::Host, "the VMM has not started its virtual CPUs"));
     }
-    member.set_machine(machine);
     reached(Rung::ApiAnswers);
     if !plan.goes_on {
         member.console.spoke().await;
