@@ -54,7 +54,10 @@ pub(super) struct Vsock {
 #[derive(Debug, Serialize)]
 pub(super) struct Entropy {}
 
-/// The body of `/actions`.
+/// Where a machine is told to do something.
+pub(super) const ACTIONS: &str = "/actions";
+
+/// The body of [`ACTIONS`].
 #[derive(Debug, Serialize)]
 pub(super) struct Action {
     pub(super) action_type: ActionType,

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use super::{
     FirecrackerFacts,
     api::{API_SOCKET, VmState, api, info, patch_state, put},
-    config::{Action, ActionType},
+    config::{ACTIONS, Action, ActionType},
     halt::end_at_halt,
     probe,
     render::{render, save},
@@ -85,8 +85,11 @@ impl Hypervisor for Firecracker {
             let position = fs::metadata(&console).map_err(failed("cannot read the console"))?.len();
             let vmm = Process::find(vmm).map_err(failed("cannot watch the VMM"))?;
             let api = api(site.dir.to_owned());
+            let kernel = &site.node.kernel;
             for call in &plan.api {
-                api.call(call).await?;
+                // The kernel is loaded when the machine is started, and what is said of it does not name it.
+                let start = |e: Error| Error::new(e.kind(), format!("cannot start the kernel {kernel}")).caused_by(e);
+                api.call(call).await.map_err(|e| if call.path == ACTIONS { start(e) } else { e })?;
             }
             let off = Arc::new(AtomicBool::new(false));
             // One that is gone has no guest that could switch itself off.
@@ -140,7 +143,7 @@ impl Machine for Connected {
 
     /// There is no button: Ctrl-Alt-Del has the guest restart, by which the VMM ends too.
     fn power_button(&self) -> BoxFuture<'_, Result<(), Error>> {
-        self.told(put("/actions", Action { action_type: ActionType::SendCtrlAltDel }))
+        self.told(put(ACTIONS, Action { action_type: ActionType::SendCtrlAltDel }))
     }
 
     fn quit(&self) -> BoxFuture<'_, Result<(), Error>> {

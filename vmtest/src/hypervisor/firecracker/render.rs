@@ -4,8 +4,8 @@ use super::{
     FirecrackerFacts,
     api::{API_SOCKET, put},
     config::{
-        Action, ActionType, BootSource, CacheType, CreateSnapshot, Drive, Entropy, LoadSnapshot, MachineConfig,
-        MemBackend, MemBackendType, NetworkInterface, SnapshotType, Vsock,
+        ACTIONS, Action, ActionType, BootSource, CacheType, CreateSnapshot, Drive, Entropy, LoadSnapshot,
+        MachineConfig, MemBackend, MemBackendType, NetworkInterface, SnapshotType, Vsock,
     },
 };
 use crate::{
@@ -81,7 +81,7 @@ fn boot(node: &NodePlan) -> Vec<ApiCall> {
     }
     calls.push(put("/entropy", Entropy {}));
     calls.push(put("/vsock", Vsock { guest_cid: FIRST_CID + node.index as u64, uds_path: VSOCK.into() }));
-    calls.push(put("/actions", Action { action_type: ActionType::InstanceStart }));
+    calls.push(put(ACTIONS, Action { action_type: ActionType::InstanceStart }));
     calls
 }
 
