@@ -43,6 +43,11 @@ impl Cache {
         self.root.join("downloads")
     }
 
+    /// Where what has come from registries is kept.
+    pub(crate) fn registries(&self) -> PathBuf {
+        self.root.join("registries")
+    }
+
     /// Where programs are that were fetched, by their names.
     pub(crate) fn programs(&self) -> PathBuf {
         self.root.join("programs")

@@ -96,6 +96,7 @@ impl Request {
         add(&FORMAT.to_le_bytes());
         [BUILD, CUSTOMIZE, SWITCH, KERNEL_PACKAGE].iter().for_each(|part| add(part.as_bytes()));
         initramfs::OWN_PARTS.iter().for_each(|part| add(part.as_bytes()));
+        add(initramfs::modules_recipe().as_bytes());
         PACKAGES.iter().for_each(|package| add(package.as_bytes()));
         add(self.release.as_bytes());
         self.packages.iter().for_each(|package| add(package.as_bytes()));
@@ -129,13 +130,13 @@ impl Request {
         progress.step(95, "packing the initramfs");
         let versions = tree.join("versions");
         let versions = fs::read(&versions).map_err(Error::file("read", versions))?;
-        let kernel_version = pack(work, &tree.join("root"), &out)?;
+        let (kernel_version, asks_firmware) = pack(work, &tree.join("root"), &out)?;
         progress.step(100, "done");
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.key().as_bytes()).update(&versions).update(kernel_version.as_bytes());
         let key = hasher.finalize().to_hex()[..16].to_owned();
-        let root = Some(LABEL.to_owned());
-        Ok(Built { key, dir: out, kernel_version, root, memory: Some(MEMORY), entrypoint: None })
+        let (root, memory) = (Some(LABEL.to_owned()), Some(MEMORY));
+        Ok(Built { root, memory, asks_firmware, ..Built::new(key, out, kernel_version) })
     }
 
     /// Has the tree and the disk made.
@@ -179,8 +180,9 @@ impl Request {
     }
 }
 
-/// Takes the kernel out of the root file system, and packs the initramfs. The result is the kernel's release.
-fn pack(work: &Path, root: &Path, out: &Path) -> Result<String> {
+/// Takes the kernel out of the root file system, and packs the initramfs. The result is the kernel's release, and whether its
+/// machines ask the firmware.
+fn pack(work: &Path, root: &Path, out: &Path) -> Result<(String, bool)> {
     let userland = work.join("userland");
     fs::create_dir(&userland).map_err(Error::file("make", &userland))?;
     // That of this machine's release: it is static, and only the initramfs has it.
@@ -191,12 +193,13 @@ fn pack(work: &Path, root: &Path, out: &Path) -> Result<String> {
     let (vmlinuz, kernel_version) = initramfs::find_kernel(root)?;
     let kernel = out.join(KERNEL);
     fs::copy(&vmlinuz, &kernel).map_err(Error::file("copy", &vmlinuz))?;
+    let mut asks_firmware = false;
     for (host, name) in [(false, INITRAMFS), (true, NESTED)] {
         let contents = Contents { userland: &userland, modules: root, kernel_version: &kernel_version, host };
-        contents.write_for_root(SWITCH, &out.join(name))?;
+        asks_firmware = contents.write_for_root(SWITCH, &out.join(name))?;
     }
     seal(out, &[KERNEL, INITRAMFS, NESTED, ROOT])?;
-    Ok(kernel_version)
+    Ok((kernel_version, asks_firmware))
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::Algorithm;
+
 /// An image could not be found or made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -43,6 +45,17 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Programs that build kernels are missing.
+    #[error(
+        "the kernel is compiled, and this host lacks {missing}: `sudo apt-get install -y --no-install-recommends \
+         {packages}` installs that"
+    )]
+    Tools {
+        /// What is missing.
+        missing: String,
+        /// The packages that have it.
+        packages: String,
+    },
     /// The place of the cache is full.
     #[error("no space left in {}: free some, or set VMTEST_CACHE to another place", dir.display())]
     Full {
@@ -65,13 +78,26 @@ pub enum Error {
         /// Why.
         why: String,
     },
-    /// What should be a SHA-256 is none.
+    /// What should be a digest is none.
     #[error(
-        "`{text}` is no SHA-256: give its 64 hexadecimal digits, as `sha256sum` prints them; nothing is fetched without"
+        "`{text}` is no {algorithm}: give its {} hexadecimal digits, as `{}sum` prints them; nothing is fetched without",
+        algorithm.digits(), algorithm.tag()
     )]
     NoDigest {
         /// What was given.
         text: String,
+        /// What it should be.
+        algorithm: Algorithm,
+    },
+    /// What says which cloud images there are could not be read or written.
+    #[error("the catalog {at} cannot be {what}: {why}")]
+    Catalog {
+        /// Its file, with the line where that is known.
+        at: String,
+        /// What was done with it.
+        what: &'static str,
+        /// Why not.
+        why: String,
     },
     /// A file could not be fetched.
     #[error("cannot fetch {url}, after {tries} {}: {why}", if *tries == 1 { "try" } else { "tries" })]
@@ -84,10 +110,14 @@ pub enum Error {
         tries: u32,
     },
     /// What was fetched is something else than what was asked for. Nothing of it stays.
-    #[error("{url} is not what it should be: its SHA-256 is {is}, and {expected} was expected; nothing of it was kept")]
+    #[error(
+        "{url} is not what it should be: its {algorithm} is {is}, and {expected} was expected; nothing of it was kept"
+    )]
     Corrupt {
         /// Its address.
         url: String,
+        /// How the digests are made.
+        algorithm: Algorithm,
         /// Its digest.
         is: String,
         /// The one that it should have.

@@ -1,14 +1,16 @@
 //! Images by name: found in the cache, or built into it.
 
 use std::{
-    fs::{self, Permissions},
+    ffi::OsStr,
+    fs::{self, File, Permissions},
+    io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cache, Error, ImageSpec, Result, micro, spec::Recipe};
+use crate::{Cache, Error, ImageSpec, Result, kept, micro, oci, spec::Recipe};
 
 /// A kernel and an initramfs with busybox and dropbear.
 pub(crate) const MICRO: &str = "micro";
@@ -16,7 +18,7 @@ pub(crate) const MICRO: &str = "micro";
 /// A built image. Its files are read-only and stay where they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// Its name.
+    /// Its name, whole.
     pub name: String,
     /// Identifies its content: packages with their versions, and our own part.
     pub key: String,
@@ -37,6 +39,37 @@ pub struct Image {
     /// The program in the guest that starts the service of a container's image, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<String>,
+    /// Of a container's image, the digest of its manifest, such as `sha256:4711…`: what its name stood for when it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The disk of a cloud image, whose kernel and initramfs are its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<CloudDisk>,
+    /// The words of the kernel's command line that belong to it, as those that name its root file system.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arguments: String,
+    /// The account by which its machines are reached; without, that is root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
+    /// A command that has to succeed before a machine of it counts as ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+    /// Whether its machines, with its own kernel, ask the firmware of QEMU for what they are told, under
+    /// [`FIRMWARE_FILE`](crate::FIRMWARE_FILE), where nothing is behind its initramfs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks_firmware: bool,
+}
+
+/// A read-only disk with partitions; each machine has a layer of its own over it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloudDisk {
+    /// The disk, raw.
+    pub disk: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Why no kernel was found on it. It can be started by firmware alone then, and the image has neither kernel nor initramfs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_kernel: Option<String>,
 }
 
 /// A read-only disk that all machines of an image share.
@@ -49,6 +82,11 @@ pub struct Root {
 }
 
 impl Image {
+    /// What it is called in the cache: its kind and its key.
+    pub fn id(&self) -> &str {
+        self.dir().file_name().and_then(OsStr::to_str).unwrap_or_default()
+    }
+
     /// Where its files are, but perhaps for the kernel.
     pub(crate) fn dir(&self) -> &Path {
         self.initramfs.parent().unwrap_or(Path::new("."))
@@ -61,8 +99,10 @@ impl Image {
 
     /// All of its files.
     fn files(&self) -> impl Iterator<Item = &Path> {
-        let files = [&self.kernel, &self.initramfs, &self.nested].into_iter();
-        files.chain(self.root.as_ref().map(|root| &root.disk)).map(PathBuf::as_path)
+        let no_kernel = self.cloud.as_ref().is_some_and(|cloud| cloud.no_kernel.is_some());
+        let files = [&self.kernel, &self.initramfs, &self.nested].into_iter().filter(move |_| !no_kernel);
+        let disks = [self.root.as_ref().map(|root| &root.disk), self.cloud.as_ref().map(|cloud| &cloud.disk)];
+        files.chain(disks.into_iter().flatten()).map(PathBuf::as_path)
     }
 }
 
@@ -101,22 +141,93 @@ pub fn ensure(cache: &Cache, spec: &ImageSpec, progress: &dyn Progress) -> Resul
     if let Some(image) = read_current(cache, &stem) {
         return Ok(image);
     }
-    let _lock = cache.lock(&stem, || progress.step(0, "waiting for another process that builds it"))?;
-    if let Some(image) = read_current(cache, &stem) {
-        return Ok(image);
+    let _lock = lock(cache, &stem, progress)?;
+    match read_current(cache, &stem) {
+        Some(image) => Ok(image),
+        None => make(cache, spec, &stem, recipe, progress),
     }
-    remove_stale(cache, &stem)?;
-    let work = tempfile::Builder::new().prefix(&work_prefix(&stem)).tempdir_in(cache.images());
+}
+
+/// An image of a registry, as it is there now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Pulled {
+    /// The image.
+    pub image: Image,
+    /// Whether the cache had none of this name, or another.
+    pub changed: bool,
+}
+
+/// Asks the registry what an image's name stands for now, and makes that. Tests that have the image from before go on with it;
+/// a digest in the name always stands for the same image, and nobody is asked for one that is there.
+///
+/// # Errors
+/// [`Error::Refused`] for an image that is in no registry or not for this machine, or why it could not be fetched or built.
+pub fn pull(cache: &Cache, spec: &ImageSpec, progress: &dyn Progress) -> Result<Pulled> {
+    if !spec.name.starts_with(oci::REGISTRY) {
+        let why = "it is in no registry: `cargo vmtest image build` makes it, and `image pull` takes names as \
+                   `docker://registry.example/repository:tag`";
+        return Err(Error::refused(spec, why));
+    }
+    let recipe = spec.recipe()?;
+    let (stem, never_changes) = (stem(spec, &recipe), spec.name.contains('@'));
+    let _lock = lock(cache, &stem, progress)?;
+    let before = read_current(cache, &stem);
+    if let Some(image) = before.clone().filter(|_| never_changes) {
+        return Ok(Pulled { image, changed: false });
+    }
+    let image = make(cache, spec, &stem, recipe, progress)?;
+    Ok(Pulled { changed: before.is_none_or(|before| before.key != image.key), image })
+}
+
+/// Unpacks the layers of a container's image that is in a layout into this directory, which is empty: what its disk is made
+/// of. Owners are those that a system has where it is made ([`ensure`] needs the same rights).
+///
+/// # Errors
+/// [`Error::Refused`] for what is no such image, or a file that cannot be written.
+pub fn unpack(spec: &ImageSpec, dir: &Path) -> Result<()> {
+    match spec.recipe()? {
+        Recipe::Oci(request) => request.unpack_to(dir),
+        _ => Err(Error::refused(spec, "it is in no layout, and has no layers here")),
+    }
+}
+
+fn lock(cache: &Cache, stem: &str, progress: &dyn Progress) -> Result<File> {
+    cache.lock(stem, || progress.step(0, "waiting for another process that builds it"))
+}
+
+/// Makes the image; the caller has the lock.
+fn make(cache: &Cache, spec: &ImageSpec, stem: &str, recipe: Recipe, progress: &dyn Progress) -> Result<Image> {
+    remove_stale(cache, stem)?;
+    let work = tempfile::Builder::new().prefix(&work_prefix(stem)).tempdir_in(cache.images());
     let work = work.map_err(Error::file("make a directory in", cache.images()))?;
-    let built = match recipe {
-        Recipe::Micro => micro::build(work.path(), progress)?,
-        Recipe::Debian(request) => request.build(work.path(), progress)?,
-        Recipe::Oci(request) => request.build(cache, work.path(), progress)?,
+    // Another name may stand for the same image.
+    let once = |key: &str, build: &dyn Fn() -> Result<Built>| match kept::recorded(cache, &place(cache, spec, key))? {
+        Some(image) => Ok(image),
+        None => put(cache, spec, build()?),
     };
-    publish(cache, spec, &stem, built)
+    let container = |request: &oci::Request| once(&request.key(), &|| request.build(cache, work.path(), progress));
+    let image = match recipe {
+        Recipe::Micro => put(cache, spec, micro::build(work.path(), progress)?)?,
+        Recipe::Debian(request) => put(cache, spec, request.build(work.path(), progress)?)?,
+        Recipe::Oci(request) => container(&request)?,
+        Recipe::Registry(_) => container(&oci::Pull::new(cache, &spec.name)?.resolve(cache, progress)?)?,
+        Recipe::Kernel(request) => put(cache, spec, request.build(work.path(), progress)?)?,
+        Recipe::Cloud(request) => {
+            // The disk comes once, also where two names are asked for at the same time.
+            let shared = format!("{}-{}", spec.kind(), request.key());
+            let _lock = (shared != stem).then(|| lock(cache, &shared, progress)).transpose()?;
+            once(&request.key(), &|| request.build(cache, work.path(), progress))?
+        }
+        Recipe::Own(own, _) => put(cache, spec, own.build(work.path(), progress)?)?,
+    };
+    let image = Image { name: spec.whole_name(), ..image };
+    record_as(cache, stem, &image)?;
+    Ok(image)
 }
 
 /// The kernel and initramfs that a build made, still in its own directory.
+#[derive(Default)]
 pub(crate) struct Built {
     pub(crate) key: String,
     pub(crate) dir: PathBuf,
@@ -126,12 +237,29 @@ pub(crate) struct Built {
     pub(crate) memory: Option<u64>,
     /// The program in the guest that starts its service.
     pub(crate) entrypoint: Option<String>,
+    /// Its disk, by the name in its directory, if it is a cloud image.
+    pub(crate) cloud: Option<CloudDisk>,
+    /// Of a container's image, the digest of its manifest.
+    pub(crate) digest: Option<String>,
+    /// The words of the kernel's command line that belong to it.
+    pub(crate) arguments: String,
+    pub(crate) login: Option<String>,
+    pub(crate) ready: Option<String>,
+    pub(crate) asks_firmware: bool,
+}
+
+impl Built {
+    /// What is booted in memory, and has nothing else.
+    pub(crate) fn new(key: String, dir: PathBuf, kernel_version: String) -> Self {
+        Self { key, dir, kernel_version, ..Self::default() }
+    }
 }
 
 pub(crate) const KERNEL: &str = "vmlinuz";
 pub(crate) const INITRAMFS: &str = "initramfs.cpio";
 pub(crate) const NESTED: &str = "initramfs-nested.cpio";
 pub(crate) const ROOT: &str = "root.ext4";
+pub(crate) const DISK: &str = "disk.raw";
 
 /// Makes files of an image read-only.
 pub(crate) fn seal(dir: &Path, names: &[&str]) -> Result<()> {
@@ -141,28 +269,46 @@ pub(crate) fn seal(dir: &Path, names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn publish(cache: &Cache, spec: &ImageSpec, stem: &str, built: Built) -> Result<Image> {
-    let dir = cache.images().join(format!("{}-{}", spec.kind(), built.key));
-    if !dir.exists() {
-        fs::rename(&built.dir, &dir).map_err(Error::file("rename", &built.dir))?;
+/// Where the image of this key is.
+pub(crate) fn place(cache: &Cache, spec: &ImageSpec, key: &str) -> PathBuf {
+    cache.images().join(format!("{}-{key}", spec.kind()))
+}
+
+/// Puts what a build has made where it stays.
+fn put(cache: &Cache, spec: &ImageSpec, built: Built) -> Result<Image> {
+    let dir = place(cache, spec, &built.key);
+    match fs::rename(&built.dir, &dir) {
+        // Another name may have come to the same.
+        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+        renamed => renamed.map_err(Error::file("rename", &built.dir))?,
     }
-    let image = Image {
-        name: spec.name.clone(),
+    let (initramfs, nested) = (dir.join(INITRAMFS), dir.join(NESTED));
+    Ok(Image {
+        name: spec.whole_name(),
         key: built.key,
         kernel: dir.join(KERNEL),
-        initramfs: dir.join(INITRAMFS),
-        nested: dir.join(NESTED),
+        nested: if nested.exists() { nested } else { initramfs.clone() },
+        initramfs,
         kernel_version: built.kernel_version,
         root: built.root.map(|label| Root { disk: dir.join(ROOT), label }),
         memory: built.memory,
         entrypoint: built.entrypoint,
-    };
-    let text = serde_json::to_string_pretty(&image).expect("an image is plain data");
+        cloud: built.cloud.map(|cloud| CloudDisk { disk: dir.join(&cloud.disk), ..cloud }),
+        digest: built.digest,
+        arguments: built.arguments,
+        login: built.login,
+        ready: built.ready,
+        asks_firmware: built.asks_firmware,
+    })
+}
+
+/// Makes this the image that the name stands for.
+fn record_as(cache: &Cache, stem: &str, image: &Image) -> Result<()> {
+    let text = serde_json::to_string_pretty(image).expect("an image is plain data");
     let path = current_path(cache, stem);
     let file = tempfile::NamedTempFile::new_in(cache.images()).map_err(Error::file("write in", cache.images()))?;
     fs::write(file.path(), text).map_err(Error::file("write", file.path()))?;
-    file.persist(&path).map_err(|e| Error::file("write", path)(e.error))?;
-    Ok(image)
+    file.persist(&path).map(drop).map_err(|e| Error::file("write", path)(e.error))
 }
 
 fn read_current(cache: &Cache, stem: &str) -> Option<Image> {

@@ -16,9 +16,19 @@ const INIT: &str = include_str!("guest/init.sh");
 const INITTAB: &str = include_str!("guest/inittab");
 /// Everything in the image that is ours and not the distribution's.
 pub(crate) const OWN_PARTS: &[&str] = &[INIT, INITTAB];
-/// What the guests' disks, network and random numbers need.
-const MODULES: &[&str] =
-    &["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ext4", "overlay", "af_packet"];
+/// What the guests' disks, network and random numbers need. ext4 asks for crc32c by name when it mounts, and nobody here would
+/// load it then.
+const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_mmio",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_rng",
+    "crc32c_generic",
+    "ext4",
+    "overlay",
+    "af_packet",
+];
 /// Modules that are loaded only where a machine has the device: what the kernel calls it, as a pattern of the shell, and its
 /// driver.
 const DRIVERS: &[(&str, &str)] =
@@ -46,6 +56,12 @@ const HOST_MODULES: &[&str] = &[
     "loop",
     "fuse",
 ];
+/// By which a guest reads what the firmware of QEMU has for it. It is loaded where nothing is behind the initramfs.
+const FIRMWARE_READER: &str = "qemu_fw_cfg";
+/// What is loaded, in this order; what only some machines have; what machines load that run machines themselves.
+const ORDER: &str = "lib/vmtest/order";
+const DRIVERS_LIST: &str = "lib/vmtest/drivers";
+const HOST_ORDER: &str = "lib/vmtest/host-order";
 /// Where modules are in the guest.
 const MODULE_DIR: &str = "lib/vmtest";
 /// Where the guest's first process looks for the script by which it goes on with a root file system.
@@ -69,8 +85,8 @@ pub(crate) struct Contents<'a> {
 
 impl Contents<'_> {
     /// Writes that of a machine that has nothing else, with an SSH server. It is not compressed: a guest would have to undo
-    /// that.
-    pub(crate) fn write_alone(&self, out: &Path) -> Result<()> {
+    /// that. Says whether the machine asks the firmware.
+    pub(crate) fn write_alone(&self, out: &Path) -> Result<bool> {
         let dropbear = find(self.userland, &[DROPBEAR])?;
         let mut files = vec![Own { at: DROPBEAR.to_owned(), mode: 0o755, content: read(&dropbear)? }];
         for (at, from) in libraries(self.userland, &dropbear)? {
@@ -79,25 +95,23 @@ impl Contents<'_> {
         self.write(files, out)
     }
 
-    /// Writes that of a machine that goes on, by this script, with a root file system that has everything else.
-    pub(crate) fn write_for_root(&self, switch: &str, out: &Path) -> Result<()> {
+    /// Writes that of a machine that goes on, by this script, with a root file system that has everything else. Says whether the
+    /// machine asks the firmware.
+    pub(crate) fn write_for_root(&self, switch: &str, out: &Path) -> Result<bool> {
         self.write(vec![Own { at: SWITCH.to_owned(), mode: 0o644, content: switch.into() }], out)
     }
 
-    fn write(&self, files: Vec<Own>, out: &Path) -> Result<()> {
+    /// Writes the modules alone, for behind an initramfs with those of another kernel.
+    pub(crate) fn write_modules(&self, out: &Path) -> Result<()> {
+        self.loaded()?.write_alone(out)
+    }
+
+    /// The result is whether the kernel has the module by which its machine asks the firmware of QEMU for what it is told.
+    fn write(&self, files: Vec<Own>, out: &Path) -> Result<bool> {
         let busybox = find(self.userland, &["bin/busybox", "usr/bin/busybox"])?;
         let applets = packages::run(Command::new(&busybox).arg("--list-full"))?;
-        let (order, mut modules) = self.collect_modules(MODULES)?;
-        let drivers = self.add_drivers(&mut modules)?;
-        let mut host_order = None;
-        if self.host {
-            let (order, of_host) = self.collect_modules(HOST_MODULES)?;
-            let is_new = |name: &str| is_new(&modules, name);
-            host_order =
-                Some(order.lines().filter(|name| is_new(name)).map(|name| format!("{name}\n")).collect::<String>());
-            let new: Vec<_> = of_host.into_iter().filter(|(name, _)| is_new(name)).collect();
-            modules.extend(new);
-        }
+        let loaded = self.loaded()?;
+        let (_, reader) = self.collect_modules(&[FIRMWARE_READER])?;
         let busybox = read(&busybox)?;
         let failed = Error::file("write", out);
         let write = || -> io::Result<()> {
@@ -147,17 +161,29 @@ impl Contents<'_> {
             for Own { at, mode, content } in &files {
                 archive.file(at, *mode, content)?;
             }
-            archive.file(&format!("{MODULE_DIR}/order"), 0o644, order.as_bytes())?;
-            archive.file(&format!("{MODULE_DIR}/drivers"), 0o644, drivers.as_bytes())?;
-            if let Some(order) = &host_order {
-                archive.file(&format!("{MODULE_DIR}/host-order"), 0o644, order.as_bytes())?;
-            }
-            for (name, content) in &modules {
+            for (name, content) in &reader {
                 archive.file(&format!("{MODULE_DIR}/{name}"), 0o644, content)?;
             }
+            loaded.add_to(&mut archive)?;
             archive.finish()?.flush()
         };
-        write().map_err(failed)
+        write().map_err(failed)?;
+        Ok(!reader.is_empty())
+    }
+
+    fn loaded(&self) -> Result<Loaded> {
+        let (order, mut modules) = self.collect_modules(MODULES)?;
+        let drivers = self.add_drivers(&mut modules)?;
+        let mut host_order = None;
+        if self.host {
+            let (order, of_host) = self.collect_modules(HOST_MODULES)?;
+            let is_new = |name: &str| is_new(&modules, name);
+            host_order =
+                Some(order.lines().filter(|name| is_new(name)).map(|name| format!("{name}\n")).collect::<String>());
+            let new: Vec<_> = of_host.into_iter().filter(|(name, _)| is_new(name)).collect();
+            modules.extend(new);
+        }
+        Ok(Loaded { order, drivers, host_order, modules })
     }
 
     /// Adds what only some machines have; the result is a line for each device, with the modules that it takes.
@@ -197,6 +223,50 @@ impl Contents<'_> {
         let order = modules.iter().map(|(name, _)| format!("{name}\n")).collect();
         Ok((order, modules))
     }
+}
+
+/// The modules of a machine, and when they are loaded.
+#[derive(Default)]
+struct Loaded {
+    order: String,
+    drivers: String,
+    /// Of a machine that runs machines itself.
+    host_order: Option<String>,
+    modules: Vec<Named>,
+}
+
+impl Loaded {
+    fn add_to<W: Write>(&self, archive: &mut Archive<W>) -> io::Result<()> {
+        archive.file(ORDER, 0o644, self.order.as_bytes())?;
+        archive.file(DRIVERS_LIST, 0o644, self.drivers.as_bytes())?;
+        if let Some(order) = &self.host_order {
+            archive.file(HOST_ORDER, 0o644, order.as_bytes())?;
+        }
+        for (name, content) in &self.modules {
+            archive.file(&format!("{MODULE_DIR}/{name}"), 0o644, content)?;
+        }
+        Ok(())
+    }
+
+    /// In an archive of its own, which goes behind that of an image.
+    fn write_alone(&self, out: &Path) -> Result<()> {
+        let write = || -> io::Result<()> {
+            let mut archive = Archive::new(BufWriter::new(File::create(out)?));
+            self.add_to(&mut archive)?;
+            archive.finish()?.flush()
+        };
+        write().map_err(Error::file("write", out))
+    }
+}
+
+/// Writes, for behind an initramfs with modules, that none are loaded: of a kernel that has everything built in.
+pub(crate) fn write_no_modules(out: &Path, host: bool) -> Result<()> {
+    Loaded { host_order: host.then(String::new), ..Loaded::default() }.write_alone(out)
+}
+
+/// Identifies which modules are chosen.
+pub(crate) fn modules_recipe() -> String {
+    format!("{MODULES:?} {DRIVERS:?} {HOST_MODULES:?} {FIRMWARE_READER}")
 }
 
 /// A file of the guest: its name and its content.

@@ -1,6 +1,7 @@
 //! What the cache has of images: held while somebody uses it, and removed when nobody does.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt,
@@ -64,6 +65,8 @@ pub struct KeptImage {
     pub id: String,
     /// What it is; without, no record names it: another version of this crate or of a package has made it.
     pub image: Option<Image>,
+    /// The names that stand for it, without double ones: an image of a registry may have several.
+    pub names: Vec<String>,
     /// Its directory.
     pub dir: PathBuf,
     /// Bytes that it takes on the host's disk.
@@ -116,12 +119,14 @@ impl Cache {
             if id.starts_with('.') || !dir.is_dir() {
                 continue;
             }
-            let image = records.iter().map(|(_, image)| image).find(|image| image.dir() == dir);
+            let images: Vec<_> = records.iter().map(|(_, image)| image).filter(|image| image.dir() == dir).collect();
+            let names: BTreeSet<_> = images.iter().map(|image| image.name.clone()).collect();
             let used = fs::metadata(dir.join(USED)).or_else(|_| fs::metadata(&dir)).and_then(|meta| meta.modified());
             let used = used.unwrap_or(SystemTime::UNIX_EPOCH).duration_since(SystemTime::UNIX_EPOCH);
             all.push(KeptImage {
                 id,
-                image: image.cloned(),
+                image: images.first().copied().cloned(),
+                names: names.into_iter().collect(),
                 bytes: allocated(&dir),
                 used: used.unwrap_or_default().as_secs(),
                 used_by: holders(&dir.join(USED), &locks),
@@ -131,6 +136,15 @@ impl Cache {
         }
         all.sort_by_key(|kept| std::cmp::Reverse(kept.used));
         Ok(all)
+    }
+
+    /// The image of this id, as [`Image::id`] gives it, if it is there and whole: also one that is not built any more under the
+    /// name by which it was asked for.
+    ///
+    /// # Errors
+    /// When the cache cannot be read.
+    pub fn by_id(&self, id: &str) -> Result<Option<Image>> {
+        Ok(records(self)?.into_iter().map(|(_, image)| image).find(|image| image.id() == id && image.is_there()))
     }
 
     /// Removes what killed builds and removals have left, and with `kernels` those that were unpacked for VMMs that load no
@@ -170,6 +184,11 @@ fn records(cache: &Cache) -> Result<Vec<(PathBuf, Image)>> {
     let is_record = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "json");
     let paths = entries(cache)?.into_iter().map(|(_, path)| path).filter(is_record);
     Ok(paths.filter_map(|path| Some((path.clone(), serde_json::from_slice(&fs::read(path).ok()?).ok()?))).collect())
+}
+
+/// The image in this directory, if a record says what it is and it is complete.
+pub(crate) fn recorded(cache: &Cache, dir: &Path) -> Result<Option<Image>> {
+    Ok(records(cache)?.into_iter().map(|(_, image)| image).find(|image| image.dir() == dir && image.is_there()))
 }
 
 /// Bytes on the disk of everything at this path; what goes meanwhile counts nothing.
@@ -218,6 +237,12 @@ mod tests {
             root: None,
             memory: None,
             entrypoint: None,
+            cloud: None,
+            digest: None,
+            arguments: String::new(),
+            login: None,
+            ready: None,
+            asks_firmware: false,
         };
         fs::write(cache.images().join(format!("{name}-4567.json")), serde_json::to_vec(&image).unwrap()).unwrap();
         (dir, cache, image)
@@ -233,6 +258,8 @@ mod tests {
         assert!(kept.used_by.is_empty() || kept.used_by.contains(&std::process::id()), "{kept:?}");
         assert!(!kept.remove(&cache).unwrap());
         assert!(image.hold().unwrap().is_some(), "two may use it");
+        assert_eq!(cache.by_id("micro-0123").unwrap(), Some(image.clone()));
+        assert_eq!(cache.by_id("micro-4567").unwrap(), None);
         drop(held);
         assert!(cache.kept().unwrap()[0].remove(&cache).unwrap());
         assert!(image.hold().unwrap().is_none());

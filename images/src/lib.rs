@@ -9,6 +9,7 @@
 #![cfg(target_os = "linux")]
 
 mod cache;
+mod cloud;
 mod cpio_writer;
 mod debian;
 mod error;
@@ -17,25 +18,32 @@ mod image;
 mod initramfs;
 mod inside;
 mod kept;
-mod kernel;
+mod kernels;
 mod micro;
 mod modules;
 mod oci;
+mod own;
 mod packages;
 mod programs;
 mod seed;
 mod spec;
 mod tree;
+mod version;
 mod vmlinux;
 
 pub use cache::Cache;
+pub use cloud::{
+    Bumped, CATALOG, Catalog, CatalogEntry, Catalogued, Date, Publisher, bump, catalog_file, catalogued, copy_of,
+    layer_over, write_nocloud,
+};
 pub use error::Error;
-pub use fetch::{Digest, Fetch};
-pub use image::{Image, Progress, Root, ensure, find, known, record};
+pub use fetch::{Algorithm, Digest, Fetch};
+pub use image::{CloudDisk, Image, Progress, Pulled, Root, ensure, find, known, pull, record, unpack};
 pub use kept::{Held, KeptImage};
-pub use kernel::kernel_release;
+pub use kernels::{kernel_by_name, kernel_release};
+pub use own::{OwnFiles, OwnImage, key_of_files};
 pub use programs::{install, installed};
-pub use seed::{GuestConfig, HostKey, Interface, Mount, RootMount, append_seed};
+pub use seed::{FIRMWARE_FILE, GuestConfig, HostKey, Interface, Mount, RootMount, append_seed, write_facts};
 pub use spec::ImageSpec;
 pub use tree::{tree, write_seed};
 pub use vmlinux::vmlinux;

@@ -87,6 +87,16 @@ fn percent_of(line: &str) -> Option<u64> {
     percent.split('.').next()?.parse().ok().filter(|percent| *percent <= 100)
 }
 
+/// Identifies what this recipe makes of these packages: their names with their versions are in the names of their files.
+pub(crate) fn key_of(recipe: impl AsRef<[u8]>, files: &[PathBuf]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(recipe.as_ref());
+    for name in files.iter().filter_map(|file| file.file_name()) {
+        hasher.update(name.as_encoded_bytes()).update(b"\0");
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
 /// Unpacks a package's files into a directory; runs none of its scripts.
 pub(crate) fn unpack(package: &Path, dir: &Path) -> Result<()> {
     run(Command::new("dpkg-deb").arg("-x").arg(package).arg(dir).current_dir(dir)).map(drop)
@@ -100,7 +110,7 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
 }
 
 /// Runs a program and hands over each line that it prints, as it comes.
-fn run_watched(command: &mut Command, mut line: impl FnMut(&str)) -> Result<()> {
+pub(crate) fn run_watched(command: &mut Command, mut line: impl FnMut(&str)) -> Result<()> {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let shown = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let failed = |why: String| Error::Tool { command: shown.clone(), why };

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Seek, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -20,8 +20,10 @@ pub struct GuestConfig {
     pub hosts: Vec<(String, String)>,
     /// The address of whom it asks for other names.
     pub nameserver: Option<String>,
-    /// The line of `authorized_keys` that lets root in.
+    /// The line of `authorized_keys` that lets root in, and `login`.
     pub authorized_key: String,
+    /// Another account that is entered in place of root, and may do as root does. Only a cloud image has such.
+    pub login: Option<String>,
     /// The key by which it is known.
     pub host_key: HostKey,
     /// What it mounts.
@@ -84,17 +86,36 @@ pub struct RootMount {
     pub upper: String,
 }
 
+/// Under which name the firmware of QEMU has what a guest is told, for an image that [asks](crate::Image::asks_firmware).
+pub const FIRMWARE_FILE: &str = "opt/vmtest/facts";
+
 /// The kernel reads a further archive only where it begins at a multiple of this; elsewhere it is silently ignored.
 const ALIGNMENT: usize = 4;
 /// The lists of modules that the guest loads.
 const MODULES: &[&str] = &["lib/vmtest/order", "lib/vmtest/drivers"];
 
-/// Writes `out`: the base initramfs and behind it the guest's facts.
+/// Writes `out`: the base initramfs, behind it the modules of another kernel, if there are any, and behind them the guest's
+/// facts.
 ///
 /// # Errors
 /// When a file cannot be read or written; a partly written `out` stays for the caller to remove.
-pub fn append_seed(base: &Path, out: &Path, config: &GuestConfig) -> io::Result<()> {
-    write_archive(copy_to_append(base, out)?, config)?.flush()
+pub fn append_seed(base: &Path, modules: Option<&Path>, out: &Path, config: &GuestConfig) -> io::Result<()> {
+    let mut end = copy_to_append(base, out)?;
+    if let Some(modules) = modules {
+        let length = io::copy(&mut File::open(modules)?, &mut end)?;
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        end.write_all(&[0; ALIGNMENT][..length.next_multiple_of(ALIGNMENT) - length])?;
+    }
+    write_archive(end, config)?.flush()
+}
+
+/// Writes the guest's facts alone, for the firmware of QEMU to hand over as [`FIRMWARE_FILE`]. Only the caller can read them.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_facts(out: &Path, config: &GuestConfig) -> io::Result<()> {
+    let file = File::options().create(true).truncate(true).write(true).mode(0o600).open(out)?;
+    write_archive(BufWriter::new(file), config)?.flush()
 }
 
 /// Copies an initramfs to where another archive is written behind it.
@@ -159,7 +180,7 @@ mod tests {
         let (base, out) = (dir.path().join("base"), dir.path().join("out"));
         for padding in 0..4 {
             fs::write(&base, vec![1; 100 + padding]).expect("it can be written");
-            append_seed(&base, &out, &config()).expect("it can be written");
+            append_seed(&base, None, &out, &config()).expect("it can be written");
             let bytes = fs::read(&out).expect("it is there");
             let start = (100 + padding).next_multiple_of(ALIGNMENT);
             assert_eq!(&bytes[start..start + 6], b"070701");
@@ -171,6 +192,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn modules_stand_between_both_at_aligned_places() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = |name: &str| dir.path().join(name);
+        fs::write(file("base"), vec![1; 101]).expect("it can be written");
+        fs::write(file("modules"), vec![2; 50]).expect("it can be written");
+        append_seed(&file("base"), Some(&file("modules")), &file("out"), &config()).expect("it can be written");
+        let bytes = fs::read(file("out")).expect("it is there");
+        assert_eq!((&bytes[104..154], &bytes[156..162]), (&[2; 50][..], &b"070701"[..]));
+    }
+
     fn config() -> GuestConfig {
         GuestConfig {
             hostname: "alice".into(),
@@ -178,6 +210,7 @@ mod tests {
             hosts: vec![],
             nameserver: None,
             authorized_key: "ssh-ed25519 A".into(),
+            login: None,
             host_key: HostKey { private: [1; 32], public: [2; 32], openssh: String::new() },
             mounts: vec![],
             no_modules: false,

@@ -8,13 +8,16 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, debian, image::MICRO, micro, oci};
+use crate::{Error, OwnImage, Result, cloud, debian, image::MICRO, kernels, micro, oci};
 
 /// An image as it is asked for: by its name, and with what shall be in it beside its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ImageSpec {
-    /// One of [`known`](crate::known), or `oci:` and the path of a container's image in the OCI layout, with the name of one
-    /// image of it behind a colon where there are several.
+    /// One of [`known`](crate::known); what [`kernel_by_name`](crate::kernel_by_name) says of a kernel; `oci:` and the path of a
+    /// container's image in the OCI layout, with the name of one image of it behind a colon where there are several;
+    /// `docker://` and the name of such an image in a registry; or `cloud:` and the name of a cloud image in a
+    /// [catalog](crate::catalogued), the path of one, or its address with its digest: `cloud:https://host/disk.qcow2#sha256=` and
+    /// 64 hexadecimal digits, or `#sha512=` and 128.
     pub name: String,
     /// Packages of its distribution that it has beside its own, with all that they depend on.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -22,11 +25,20 @@ pub struct ImageSpec {
     /// A program that runs once inside of it, as root, when all packages are there. Its content tells images apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepare: Option<PathBuf>,
+    /// How an image is made that this crate knows nothing of; its name is the image's then.
+    #[serde(skip)]
+    pub own: Option<OwnImage>,
 }
 
 impl From<&str> for ImageSpec {
     fn from(name: &str) -> Self {
-        Self { name: name.to_owned(), packages: BTreeSet::new(), prepare: None }
+        Self { name: name.to_owned(), packages: BTreeSet::new(), prepare: None, own: None }
+    }
+}
+
+impl From<OwnImage> for ImageSpec {
+    fn from(own: OwnImage) -> Self {
+        Self { own: Some(own.clone()), ..Self::from(&*own.name()) }
     }
 }
 
@@ -45,6 +57,12 @@ pub(crate) enum Recipe {
     Micro,
     Debian(debian::Request),
     Oci(Box<oci::Request>),
+    Kernel(kernels::Request),
+    Cloud(Box<cloud::Request>),
+    /// An image of a registry, by its whole name: what it stands for is asked only when it is made.
+    Registry(String),
+    /// One that somebody else makes, with its key.
+    Own(Box<OwnImage>, String),
 }
 
 impl ImageSpec {
@@ -56,15 +74,39 @@ impl ImageSpec {
     /// The same with a path in its name seen from this directory.
     #[must_use]
     pub fn seen_from(mut self, base: &Path) -> Self {
-        if let Some(path) = self.name.strip_prefix(oci::PREFIX) {
-            self.name = format!("{}{}", oci::PREFIX, base.join(path).display());
+        let of_prefix = |prefix: &'static str| self.name.strip_prefix(prefix).map(|path| (prefix, path));
+        let path = of_prefix(oci::PREFIX).or_else(|| of_prefix(cloud::PREFIX).filter(|(_, text)| cloud::is_path(text)));
+        if let Some((prefix, path)) = path {
+            self.name = format!("{prefix}{}", base.join(path).display());
         }
         self
     }
 
+    /// Its name with what that leaves out: that of `docker://nginx` is `docker://docker.io/library/nginx:latest`.
+    pub fn whole_name(&self) -> String {
+        match self.name.strip_prefix(oci::REGISTRY) {
+            Some(name) => format!("{}{}", oci::REGISTRY, oci::whole(name)),
+            None => self.name.clone(),
+        }
+    }
+
     /// What kind of image it is, in the names of files.
-    pub(crate) fn kind(&self) -> &str {
-        if self.name.starts_with(oci::PREFIX) { "oci" } else { &self.name }
+    pub(crate) fn kind(&self) -> String {
+        match self.name.split_once(':') {
+            _ if self.is_container() => "oci".to_owned(),
+            _ if self.own.is_some() => "own".to_owned(),
+            Some((kind @ "cloud", _)) => kind.to_owned(),
+            _ => self.name.replace(':', "-"),
+        }
+    }
+
+    /// Whether it is a kernel that other images are booted with, and no machine.
+    pub fn is_kernel(&self) -> bool {
+        kernels::Request::read(&self.name).is_some()
+    }
+
+    fn is_container(&self) -> bool {
+        self.name.starts_with(oci::PREFIX) || self.name.starts_with(oci::REGISTRY)
     }
 
     /// Identifies how it is made, which includes the content of what prepares it.
@@ -78,24 +120,47 @@ impl ImageSpec {
     /// The memory in bytes of a machine that says nothing, as far as this image knows: what
     /// [`Image::memory`](crate::Image::memory) will be.
     pub fn usual_memory(&self) -> Option<u64> {
-        debian::release(&self.name).map(|_| debian::MEMORY)
+        let cloud = self.name.starts_with(cloud::PREFIX).then_some(cloud::MEMORY);
+        cloud.or_else(|| debian::release(&self.name).map(|_| debian::MEMORY))
     }
 
     /// # Errors
     /// [`Error::Unknown`], or why the image cannot be as it was asked for.
     pub(crate) fn recipe(&self) -> Result<Recipe> {
+        let more = !self.packages.is_empty() || self.prepare.is_some();
         if self.name == MICRO {
-            let more = !self.packages.is_empty() || self.prepare.is_some();
             let why = "it has no package manager and nothing that lasts: take `debian-12`";
             return if more { Err(Error::refused(self, why)) } else { Ok(Recipe::Micro) };
         }
-        if self.name.starts_with(oci::PREFIX) {
-            let more = !self.packages.is_empty() || self.prepare.is_some();
-            let why = "nothing is added to the image of a container: make one that has it";
+        if let Some(own) = &self.own {
+            if more {
+                return Err(Error::refused(self, "whoever makes it adds what it has"));
+            }
+            let key = own.key().map_err(|why| Error::refused(self, why))?;
+            return Ok(Recipe::Own(own.clone().into(), key));
+        }
+        if self.is_container() {
+            if more {
+                return Err(Error::refused(self, "nothing is added to the image of a container: make one that has it"));
+            }
+            return Ok(match self.name.strip_prefix(oci::REGISTRY) {
+                Some(name) => Recipe::Registry(oci::whole(name)),
+                None => Recipe::Oci(oci::Request::read(&self.name)?.into()),
+            });
+        }
+        if let Some(kernel) = kernels::Request::read(&self.name) {
+            return if more {
+                Err(Error::refused(self, "nothing is added to a kernel"))
+            } else {
+                kernel.map(Recipe::Kernel)
+            };
+        }
+        if self.name.starts_with(cloud::PREFIX) {
+            let why = "nothing is added to a cloud image: install it in the test, or make an image that has it";
             return if more {
                 Err(Error::refused(self, why))
             } else {
-                Ok(Recipe::Oci(oci::Request::read(&self.name)?.into()))
+                Ok(Recipe::Cloud(cloud::Request::read(&self.name)?.into()))
             };
         }
         let Some(release) = debian::release(&self.name) else {
@@ -121,6 +186,10 @@ impl Recipe {
             Self::Micro => micro::recipe(),
             Self::Debian(request) => request.key(),
             Self::Oci(request) => request.key(),
+            Self::Kernel(request) => request.key(),
+            Self::Cloud(request) => request.recipe(),
+            Self::Registry(name) => oci::recipe(name),
+            Self::Own(_, key) => key.clone(),
         }
     }
 }
@@ -142,7 +211,7 @@ mod tests {
             dir.path().join("setup.sh")
         });
         let packages = packages.iter().map(|&name| name.to_owned()).collect();
-        ImageSpec { name: "debian-12".into(), packages, prepare }.recipe().map(|recipe| recipe.key())
+        ImageSpec { packages, prepare, ..ImageSpec::from("debian-12") }.recipe().map(|recipe| recipe.key())
     }
 
     #[test]
@@ -175,11 +244,23 @@ mod tests {
     }
 
     #[test]
+    fn an_image_of_a_registry_is_known_by_its_whole_name_before_anybody_is_asked() {
+        let key = |name: &str| ImageSpec::from(name).recipe_key().expect("nothing is read for it");
+        let whole = "docker://docker.io/library/nginx:latest";
+        assert_eq!(ImageSpec::from("docker://nginx").whole_name(), whole);
+        assert_eq!(key("docker://nginx"), key(whole));
+        assert_ne!(key("docker://nginx:1"), key(whole));
+        let more = ImageSpec { packages: ["curl".to_owned()].into(), ..ImageSpec::from("docker://nginx") };
+        let error = more.recipe().map(|recipe| recipe.key()).expect_err("it cannot be made").to_string();
+        assert!(error.ends_with("nothing is added to the image of a container: make one that has it"), "{error}");
+    }
+
+    #[test]
     fn people_read_what_is_in_it() {
         let spec = ImageSpec {
-            name: "debian-12".into(),
             packages: ["b".to_owned(), "a".to_owned()].into(),
             prepare: Some("/src/setup.sh".into()),
+            ..ImageSpec::from("debian-12")
         };
         assert_eq!(spec.to_string(), "debian-12 with a, b, setup.sh");
         assert_eq!(ImageSpec::from("micro").to_string(), "micro");

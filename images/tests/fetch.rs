@@ -12,7 +12,7 @@ use std::{
 };
 
 use support::{Answer, Server};
-use vmtest_images::{Cache, Digest, Error, Fetch, Progress, Result};
+use vmtest_images::{Algorithm, Cache, Digest, Error, Fetch, Progress, Result};
 
 /// More than the pieces in which it is read, and no multiple of them.
 const LENGTH: usize = 1_000_003;
@@ -155,6 +155,25 @@ fn a_damaged_beginning_is_fetched_again() {
         assert!(fetched.server.asked().contains(&asked));
         fs::remove_file(path).expect("it can be removed");
     }
+}
+
+#[test]
+fn a_file_may_be_known_by_its_sha_512() {
+    let fetched = Fetched::by(&[Answer::Truncated(300_000), Answer::Whole]);
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(file.path(), content()).expect("it can be written");
+    let digest = Digest::of_file_by(Algorithm::Sha512, file.path()).expect("it can be read");
+    let patient = |digest: &str| {
+        let fetch = Fetch::new(fetched.server.url(), digest).expect("a digest");
+        fetch.patience(Duration::from_secs(1), Duration::from_millis(1)).run(&fetched.cache(), &())
+    };
+    let path = patient(&digest.tagged()).expect("it goes on where it was");
+    assert!(fs::read(path).expect("it is there") == content(), "the bytes are others");
+    assert_eq!(fetched.left(), [format!("{digest}-the-file")]);
+    assert_eq!(fetched.server.asked(), [None, Some(300_000)]);
+    let error = patient(&format!("sha512:{}", "0".repeat(128))).expect_err("it is another").to_string();
+    assert!(error.contains(&format!("its SHA-512 is {digest}, and 000000")), "{error}");
+    assert_eq!(fetched.left().len(), 1, "nothing of it was kept");
 }
 
 #[test]

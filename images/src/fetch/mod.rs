@@ -1,48 +1,53 @@
-//! Files by address and SHA-256, kept in the cache.
+//! Files by address and digest, kept in the cache.
 
 mod digest;
+mod download;
+mod page;
 mod transfer;
+mod tries;
 
-use std::{
-    fs::{self, File, OpenOptions},
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
+use std::{path::PathBuf, time::Duration};
+
+use ureq::{
+    Agent, Body,
+    http::{Response, header},
 };
 
-pub use digest::Digest;
-use transfer::{Failed, Transfer};
+pub use digest::{Algorithm, Digest};
+pub(crate) use download::Download;
+pub(crate) use page::page;
+pub(crate) use transfer::{Failed, Remote, agent, range};
+pub(crate) use tries::{GivenUp, Patience, Stop, patiently};
 
-use crate::{Cache, Error, Progress, Result};
+#[cfg(doc)]
+use crate::Error;
+use crate::{Cache, Progress, Result};
 
-/// A server that is silent for longer than this is given up: TCP has sent a lost packet again several times by then.
-const SILENCE: Duration = Duration::from_secs(30);
-/// The pause before the second try; each later one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Tries in a row that bring next to nothing; with their pauses they outlast the restart of a server.
-const TRIES: u32 = 5;
-/// A try that brings as much as this has not failed, so that a large file on a bad line arrives in the end.
-const SOMETHING: u64 = 256 << 10;
+/// How much of a file's own name is kept: with the digits of a SHA-512 before it, it is none that is too long.
+const LONGEST_NAME: usize = 100;
 
 /// One file of the network.
 #[derive(Debug, Clone)]
 pub struct Fetch {
     url: String,
-    sha256: Digest,
+    digest: Digest,
     executable: bool,
-    silence: Duration,
-    first_pause: Duration,
+    patience: Patience,
 }
 
 impl Fetch {
-    /// The file at this `http` or `https` address, which must have this SHA-256: 64 hexadecimal digits.
+    /// The file at this `http` or `https` address, which must have this digest: the 64 hexadecimal digits of a SHA-256, or
+    /// `sha512:` and the 128 of a SHA-512.
     ///
     /// # Errors
     /// [`Error::NoDigest`]: without one nobody knows what has come, and nothing is fetched.
-    pub fn new(url: impl Into<String>, sha256: &str) -> Result<Self> {
-        let sha256 = sha256.parse()?;
-        Ok(Self { url: url.into(), sha256, executable: false, silence: SILENCE, first_pause: FIRST_PAUSE })
+    pub fn new(url: impl Into<String>, digest: &str) -> Result<Self> {
+        Ok(Self::known(url, digest.parse()?))
+    }
+
+    /// The same with a digest that was read already.
+    pub(crate) fn known(url: impl Into<String>, digest: Digest) -> Self {
+        Self { url: url.into(), digest, executable: false, patience: Patience::default() }
     }
 
     /// It is a program: its mode is 0755, not 0444.
@@ -56,8 +61,13 @@ impl Fetch {
     /// otherwise.
     #[must_use]
     pub fn patience(mut self, silence: Duration, first_pause: Duration) -> Self {
-        (self.silence, self.first_pause) = (silence, first_pause);
+        self.patience = Patience { silence, first_pause };
         self
+    }
+
+    /// What it must have.
+    pub(crate) fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// Where the cache has it, if it does; touches no network. What is there was checked when it came.
@@ -75,85 +85,47 @@ impl Fetch {
         if let Some(path) = self.find(cache) {
             return Ok(path);
         }
-        let dir = cache.downloads();
-        fs::create_dir_all(&dir).map_err(Error::file("make", &dir))?;
-        let _lock = cache.lock_in(&dir, &self.sha256.to_string(), || {
-            progress.step(0, "waiting for another process that fetches it")
-        })?;
-        if let Some(path) = self.find(cache) {
-            return Ok(path);
+        let (dir, what) = (cache.downloads(), format!("fetching {}", self.url));
+        let remote = Address { url: &self.url, agent: agent(self.patience.silence).build().into() };
+        let place = self.place(cache);
+        let download = Download {
+            remote: &remote,
+            url: &self.url,
+            digest: self.digest,
+            size: None,
+            incoming: &dir,
+            place: place.clone(),
+            mode: if self.executable { 0o755 } else { 0o444 },
+            first_pause: self.patience.first_pause,
+            stop: &Stop::default(),
+        };
+        let waits = || progress.step(0, "waiting for another process that fetches it");
+        let show = |at: u64, whole: Option<u64>| progress.step(whole.map_or(0, |whole| at * 100 / whole.max(1)), &what);
+        match download.run(cache, waits, &show) {
+            Ok(()) => Ok(place),
+            Err(why) => Err(why.expect("nobody stops it")),
         }
-        let part = dir.join(format!("{}.part", self.sha256));
-        let resumed = fs::metadata(&part).is_ok_and(|meta| meta.len() > 0);
-        let checked = self.transfer(&part, progress).and_then(|()| self.check(&part));
-        match checked {
-            // What a host had not written when its power failed can be the reason.
-            Err(Error::Corrupt { .. }) if resumed => {
-                self.transfer(&part, progress)?;
-                self.check(&part)?;
-            }
-            other => other?,
-        }
-        self.publish(&part, cache)
     }
 
     fn place(&self, cache: &Cache) -> PathBuf {
         let path = self.url.split(['?', '#']).next().unwrap_or_default();
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let name: String = path.rsplit('/').next().unwrap_or_default().chars().filter(|&c| plain(c)).collect();
-        cache.downloads().join(format!("{}-{name}", self.sha256))
+        let name = path.rsplit('/').next().unwrap_or_default().chars().filter(|&c| plain(c));
+        let name: String = name.take(LONGEST_NAME).collect();
+        cache.downloads().join(format!("{}-{name}", self.digest))
     }
+}
 
-    /// Brings the file's bytes to `part`, behind those that are there.
-    fn transfer(&self, part: &Path, progress: &dyn Progress) -> Result<()> {
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(part);
-        let mut file = file.map_err(Error::file("open", part))?;
-        let transfer = Transfer::new(&self.url, self.silence);
-        let what = format!("fetching {}", self.url);
-        let show = |percent| progress.step(percent, &what);
-        let (mut failures, mut pause) = (0, self.first_pause);
-        show(0);
-        loop {
-            let before = file.metadata().map_or(0, |meta| meta.len());
-            let why = match transfer.go_on(&mut file, &show) {
-                Ok(()) => return Ok(()),
-                Err(Failed::Here(e)) => return Err(Error::file("write", part)(e)),
-                Err(Failed::ForGood(why)) => return Err(self.failed(why, failures + 1)),
-                Err(Failed::ForNow(why)) => why,
-            };
-            if file.metadata().is_ok_and(|meta| meta.len() >= before + SOMETHING) {
-                (failures, pause) = (0, self.first_pause);
-            }
-            failures += 1;
-            if failures == TRIES {
-                return Err(self.failed(why, failures));
-            }
-            tracing::debug!("{}: {why}; trying again after {pause:?}", self.url);
-            thread::sleep(pause);
-            pause *= 2;
-        }
-    }
+/// An address that anybody may ask.
+struct Address<'a> {
+    url: &'a str,
+    agent: Agent,
+}
 
-    fn failed(&self, why: String, tries: u32) -> Error {
-        Error::Download { url: self.url.clone(), why, tries }
-    }
-
-    /// Removes what is not what was asked for.
-    fn check(&self, part: &Path) -> Result<()> {
-        let is = Digest::of_file(part).map_err(Error::file("read", part))?;
-        if is == self.sha256 {
-            return Ok(());
-        }
-        fs::remove_file(part).map_err(Error::file("remove", part))?;
-        Err(Error::Corrupt { url: self.url.clone(), is: is.to_string(), expected: self.sha256.to_string() })
-    }
-
-    fn publish(&self, part: &Path, cache: &Cache) -> Result<PathBuf> {
-        let mode = if self.executable { 0o755 } else { 0o444 };
-        fs::set_permissions(part, PermissionsExt::from_mode(mode)).map_err(Error::file("change the mode of", part))?;
-        File::open(part).and_then(|file| file.sync_all()).map_err(Error::file("write", part))?;
-        let place = self.place(cache);
-        fs::rename(part, &place).map_err(Error::file("rename", part))?;
-        Ok(place)
+impl Remote for Address<'_> {
+    fn ask(&self, have: u64) -> std::result::Result<Response<Body>, Failed> {
+        let request = self.agent.get(self.url);
+        let request = if have > 0 { request.header(header::RANGE, range(have)) } else { request };
+        Ok(request.call()?)
     }
 }

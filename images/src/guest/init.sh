@@ -20,6 +20,13 @@ mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts || failed "cannot
 mount -t tmpfs tmpfs /dev/shm && mount -t tmpfs -o mode=755 tmpfs /run && mount -t tmpfs -o mode=1777 tmpfs /tmp ||
     failed "cannot mount a tmpfs"
 
+# What this machine is told is behind this archive, or the firmware has it.
+if [ ! -e /etc/vmtest/interfaces ]; then
+    insmod /lib/vmtest/qemu_fw_cfg.ko || failed "cannot load the kernel module qemu_fw_cfg.ko"
+    # By few reads: for each, the driver goes over all that is before it.
+    cat /sys/firmware/qemu_fw_cfg/by_name/opt/vmtest/facts/raw | cpio -idu 2>/dev/null ||
+        failed "cannot read what the firmware has for this machine"
+fi
 while read -r module; do
     insmod "/lib/vmtest/$module" || failed "cannot load the kernel module $module"
 done </lib/vmtest/order

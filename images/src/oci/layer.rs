@@ -5,8 +5,8 @@
 
 use std::{
     collections::HashSet,
-    ffi::{OsStr, OsString},
-    io::{self, Read},
+    ffi::OsStr,
+    io::{self, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -16,13 +16,15 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags, chmodat,
+        AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags, chmodat,
         chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, statat,
-        symlinkat, unlinkat, utimensat,
+        symlinkat, utimensat,
     },
     io::Errno,
 };
 use tar::{Archive, Entry, EntryType};
+
+use super::removal::{DIRECTORY, names, remove};
 
 /// What the name of a file begins with that says that the rest of it is gone.
 const WHITEOUT: &[u8] = b".wh.";
@@ -31,10 +33,11 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// In archives, before the names of extended attributes.
 const ATTRIBUTE: &str = "SCHILY.xattr.";
 const CAPABILITIES: &str = "security.capability";
-/// How a directory is opened that is none if it is a link.
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// As many ids as a system has.
 const IDS: u64 = 1 << 16;
+
+/// As much of a file is written at once; `io::copy` takes 8 KiB.
+const BUFFER: usize = 128 << 10;
 
 /// Why a layer cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +62,8 @@ impl From<io::ErrorKind> for Failure {
 pub(super) fn unpack(layer: impl Read, root: &Path, first: u32) -> Result<(), Failure> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, root, flags, Mode::empty()).map_err(io::Error::from)?;
-    let mut unpacking = Unpacking { root, first, own: HashSet::new(), times: Vec::new(), last: None };
+    let buffer = vec![0; BUFFER];
+    let mut unpacking = Unpacking { root, first, own: HashSet::new(), times: Vec::new(), last: None, buffer };
     let mut archive = Archive::new(layer);
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -94,6 +98,8 @@ struct Unpacking {
     times: Vec<(PathBuf, Timestamps)>,
     /// The directory of the entry before, which is that of most.
     last: Option<(PathBuf, OwnedFd)>,
+    /// Through which the content of files goes.
+    buffer: Vec<u8>,
 }
 
 impl Unpacking {
@@ -177,7 +183,7 @@ impl Unpacking {
                 let open = || openat(parent, name, flags, Mode::from_raw_mode(0o600));
                 let file = self.in_place(parent, name, open)?;
                 let mut file = std::fs::File::from(file);
-                io::copy(entry, &mut file)?;
+                copy(entry, &mut file, &mut self.buffer)?;
                 // In this order, because a change of owner clears a setuid bit and capabilities.
                 own(file.as_fd(), owner)?;
                 fchmod(&file, mode).map_err(io::Error::from)?;
@@ -337,6 +343,18 @@ impl Unpacking {
     }
 }
 
+/// Writes all of the entry.
+fn copy(entry: &mut impl Read, file: &mut impl Write, buffer: &mut [u8]) -> io::Result<()> {
+    loop {
+        match entry.read(buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => file.write_all(&buffer[..read])?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
 fn mode(entry: &Entry<'_, impl Read>) -> io::Result<Mode> {
     Ok(Mode::from_raw_mode(entry.header().mode()? & 0o7777))
 }
@@ -371,31 +389,4 @@ fn capabilities(value: &[u8], first: u32) -> Vec<u8> {
         }
         _ => value.to_owned(),
     }
-}
-
-/// Removes what has this name, with everything below it; that there is nothing is no error.
-fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    match unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR) => {}
-        Err(e) => return Err(e.into()),
-    }
-    let dir = openat(parent, name, DIRECTORY, Mode::empty())?;
-    for name in names(dir.as_fd())? {
-        remove(dir.as_fd(), &name)?;
-    }
-    Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
-}
-
-/// What is in a directory, but for itself and the one above.
-fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(OsStr::from_bytes(name).to_owned());
-        }
-    }
-    Ok(names)
 }

@@ -1,7 +1,12 @@
 //! Images of the Open Container Initiative as machines: the layers of one become a read-only disk, and the `micro` image is its
 //! kernel and its initramfs, which brings what a machine needs that an image of a container does not have.
 
+mod ahead;
+mod blobs;
 mod layer;
+mod platform;
+mod registry;
+mod removal;
 mod runtime;
 mod store;
 #[cfg(test)]
@@ -10,16 +15,15 @@ mod tests;
 use std::{
     fmt,
     fs::{self, Permissions},
-    io::{self, BufReader, Read},
+    io,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
-use flate2::read::MultiGzDecoder;
 use oci_spec::image::Descriptor;
-use ruzstd::decoding::StreamingDecoder;
 
-use self::store::{Found, Store};
+pub(crate) use self::registry::{PREFIX as REGISTRY, Pull, whole};
+use self::{platform::Found, store::Store};
 use crate::{
     Cache, Error, Image, Progress, Result,
     image::{Built, INITRAMFS, KERNEL, NESTED, ROOT, seal},
@@ -28,17 +32,16 @@ use crate::{
 
 /// Raised with every change to what is built, beside that of the scripts.
 const FORMAT: u32 = 1;
-/// What the name of such an image begins with.
+/// What the name of an image in a layout begins with.
 pub(crate) const PREFIX: &str = "oci:";
 /// Run inside: makes the disk of the tree.
 const DISK: &str = concat!("set -eu\nexec 2>&1 9<&0 </dev/null\nlabel=$1\n", include_str!("../guest/disk.sh"));
 /// By which the guest finds its root.
 const LABEL: &str = crate::debian::LABEL;
-/// The share of the whole, in percent, at which the layers are unpacked.
+/// The share of the whole, in percent, at which the layers of a registry are there.
+const FETCHED: u64 = 50;
+/// The share of the rest, in percent, at which the layers are unpacked.
 const UNPACKED: u64 = 70;
-/// What compressed layers begin with.
-const GZIP: &[u8] = &[0x1f, 0x8b];
-const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// Why an image is not taken, as the end of a sentence about it.
 #[derive(Debug)]
@@ -62,6 +65,30 @@ pub(crate) struct Request {
     name: String,
     store: Store,
     found: Found,
+    source: Source,
+}
+
+/// Where the layers of an image come from.
+enum Source {
+    /// They are there.
+    Layout,
+    Registry(Box<Pull>),
+}
+
+/// Identifies how images of registries are made, and what this name of one stands for, whatever that is: so it is known
+/// before anybody is asked.
+pub(crate) fn recipe(whole: &str) -> String {
+    key(&["registry", whole])
+}
+
+/// Identifies this and how it is made.
+fn key(of: &[&str]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&FORMAT.to_le_bytes()).update(DISK.as_bytes()).update(crate::micro::recipe().as_bytes());
+    for part in runtime::OWN_PARTS.iter().chain(of) {
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
 }
 
 impl Request {
@@ -74,22 +101,25 @@ impl Request {
         let (path, reference) = split(name.strip_prefix(PREFIX).unwrap_or(name));
         let store = Store::open(&path).map_err(|e| refused(&e))?;
         let found = store.find(reference.as_deref()).map_err(|e| refused(&e))?;
-        Ok(Self { name: name.to_owned(), store, found })
+        Ok(Self { name: name.to_owned(), store, found, source: Source::Layout })
     }
 
     pub(crate) fn key(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&FORMAT.to_le_bytes()).update(DISK.as_bytes()).update(crate::micro::recipe().as_bytes());
-        for part in runtime::OWN_PARTS {
-            hasher.update(part.as_bytes());
-        }
-        hasher.update(self.found.digest.as_bytes());
-        hasher.finalize().to_hex()[..16].to_owned()
+        key(&[&self.found.digest])
     }
 
     /// Builds the image in a directory that is removed with everything else in it afterwards.
     pub(crate) fn build(&self, cache: &Cache, work: &Path, progress: &dyn Progress) -> Result<Built> {
         let inside = Inside::find()?;
+        let part = |from, to| Part { progress, from, to };
+        let rest = match &self.source {
+            Source::Layout => part(0, 100),
+            Source::Registry(pull) => {
+                pull.layers(cache, &self.found.layers, &part(0, FETCHED))?;
+                part(FETCHED, 100)
+            }
+        };
+        let progress: &dyn Progress = &rest;
         let micro = crate::image::ensure(cache, &crate::image::MICRO.into(), progress)?;
         let (tree, out) = (work.join("tree"), work.join("image"));
         let root = tree.join("root");
@@ -103,15 +133,19 @@ impl Request {
         progress.step(95, "packing the initramfs");
         self.pack(&micro, &entrypoint, &out)?;
         progress.step(100, "done");
+        // It has as much memory as an empty machine: what its service wants, its author knows.
         Ok(Built {
-            key: self.key(),
-            dir: out,
-            kernel_version: micro.kernel_version,
             root: Some(LABEL.to_owned()),
-            // As much as an empty machine: what its service wants, its author knows.
-            memory: None,
             entrypoint: entrypoint.guest_path(),
+            digest: Some(self.found.digest.clone()),
+            asks_firmware: micro.asks_firmware,
+            ..Built::new(self.key(), out, micro.kernel_version)
         })
+    }
+
+    /// Unpacks all layers into this directory, with the owners that they have where systems are made.
+    pub(crate) fn unpack_to(&self, dir: &Path) -> Result<()> {
+        self.unpack(dir, Inside::find()?.first(), &())
     }
 
     /// Unpacks all layers, each over those before it.
@@ -123,19 +157,18 @@ impl Request {
         let mut before = 0;
         for (number, layer) in layers.iter().enumerate() {
             let what = format!("unpacking layer {} of {}", number + 1, layers.len());
-            let blob = self.store.blob(layer).map_err(|why| self.refused(why.to_string()))?;
-            let size = blob.size();
-            let mut watched = Watched {
-                blob,
-                read: 0,
-                tell: |read| {
-                    progress.step((before + read) * UNPACKED / total.max(1), &what);
-                },
+            let wrong = |why: Wrong| {
+                // So that it comes again the next time.
+                if let Source::Registry(pull) = &self.source {
+                    pull.forget(layer);
+                }
+                self.refused(why.to_string())
             };
-            let unpacked = decompressed(&mut watched).map_err(layer::Failure::from);
-            let unpacked = unpacked.and_then(|plain| layer::unpack(plain, root, first));
+            let blob = self.store.blob(layer).map_err(wrong)?;
+            let size = blob.size();
+            let tell = |read| progress.step((before + read) * UNPACKED / total.max(1), &what);
             // A layer that is not what it should be is often no archive either, and that it is not is what is said.
-            watched.blob.finish().map_err(|why| self.refused(why.to_string()))?;
+            let unpacked = ahead::read(blob, tell, |plain| layer::unpack(plain, root, first)).map_err(wrong)?;
             unpacked.map_err(|why| self.failed(layer, &why, root))?;
             before += size;
         }
@@ -186,33 +219,16 @@ fn split(text: &str) -> (PathBuf, Option<String>) {
     }
 }
 
-/// A layer as it was before it was compressed.
-fn decompressed<'a>(layer: &'a mut (impl Read + 'a)) -> io::Result<Box<dyn Read + 'a>> {
-    let mut begin = Vec::new();
-    layer.by_ref().take(4).read_to_end(&mut begin)?;
-    let (gzip, zstd) = (begin.starts_with(GZIP), begin == ZSTD);
-    let whole = BufReader::with_capacity(1 << 17, io::Cursor::new(begin).chain(layer));
-    Ok(if gzip {
-        Box::new(MultiGzDecoder::new(whole))
-    } else if zstd {
-        Box::new(StreamingDecoder::new(whole).map_err(io::Error::other)?)
-    } else {
-        Box::new(whole)
-    })
+/// A part of something longer.
+struct Part<'a> {
+    progress: &'a dyn Progress,
+    /// What was done before it and what is when it is done, in percent of the whole.
+    from: u64,
+    to: u64,
 }
 
-/// A blob that tells how much of it was read.
-struct Watched<F> {
-    blob: store::Blob,
-    read: u64,
-    tell: F,
-}
-
-impl<F: Fn(u64)> Read for Watched<F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.blob.read(buffer)?;
-        self.read += read as u64;
-        (self.tell)(self.read);
-        Ok(read)
+impl Progress for Part<'_> {
+    fn step(&self, percent: u64, what: &str) {
+        self.progress.step(self.from + percent * (self.to - self.from) / 100, what);
     }
 }

@@ -7,21 +7,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci_spec::image::{Descriptor, DigestAlgorithm, ImageConfiguration, ImageIndex, ImageManifest};
+use oci_spec::image::{Descriptor, DigestAlgorithm, ImageIndex};
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
-use super::Wrong;
+use super::{
+    Wrong,
+    platform::{Found, choose},
+};
 
 /// By which an index names what is in it.
 const NAME: &str = "org.opencontainers.image.ref.name";
 const INDEX: &str = "index.json";
-/// The architecture of this machine as images name it.
-const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-/// Indices in indices, of which nobody needs two.
-const DEEPEST: u32 = 4;
+/// Where all that descriptors name is.
+pub(super) const BLOBS: &str = "blobs/sha256";
 /// Bytes in a document of an image; a larger one is none.
-const DOCUMENT: u64 = 8 << 20;
+pub(super) const DOCUMENT: u64 = 8 << 20;
 
 /// The place of an image.
 pub(super) struct Store {
@@ -30,15 +31,12 @@ pub(super) struct Store {
     files: Option<HashMap<PathBuf, (u64, u64)>>,
 }
 
-/// An image of a store.
-pub(super) struct Found {
-    /// Identifies all of it.
-    pub(super) digest: String,
-    pub(super) layers: Vec<Descriptor>,
-    pub(super) configuration: ImageConfiguration,
-}
-
 impl Store {
+    /// The blobs of this directory, whatever images they are of.
+    pub(super) fn of_blobs(path: PathBuf) -> Self {
+        Self { path, files: None }
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self, Wrong> {
         let failed = |e: io::Error| Wrong::new(format!("{}: {e}", path.display()));
         let files = if path.metadata().map_err(failed)?.is_dir() {
@@ -71,45 +69,12 @@ impl Store {
             ([], Some(name)) => {
                 Err(Wrong::new(format!("it has no image `{name}`; those with a name are: {}", names())))
             }
-            _ => self.choose(&wanted, 0, &names),
+            _ => choose(&wanted, &names, &|descriptor| self.document(descriptor)),
         }
     }
 
-    /// The one of these that this machine can run.
-    fn choose(&self, all: &[&Descriptor], depth: u32, names: &dyn Fn() -> String) -> Result<Found, Wrong> {
-        let runs = |image: &&&Descriptor| match image.platform() {
-            Some(platform) => {
-                platform.os().to_string() == "linux" && platform.architecture().to_string() == ARCHITECTURE
-            }
-            None => true,
-        };
-        let found: Vec<_> = all.iter().filter(runs).collect();
-        let [one] = found.as_slice() else {
-            let why = if found.is_empty() {
-                format!("none of its images is for linux on {ARCHITECTURE}")
-            } else {
-                format!("it has several images: put a colon and the name of one behind the path. They are: {}", names())
-            };
-            return Err(Wrong::new(why));
-        };
-        let kind = one.media_type().to_string();
-        if kind.contains("index") || kind.contains("manifest.list") {
-            if depth == DEEPEST {
-                return Err(Wrong::new("its index names indices without end".to_owned()));
-            }
-            let index: ImageIndex = self.document(one)?;
-            return self.choose(&index.manifests().iter().collect::<Vec<_>>(), depth + 1, names);
-        }
-        let manifest: ImageManifest = self.document(one)?;
-        let configuration: ImageConfiguration = self.document(manifest.config())?;
-        let architecture = configuration.architecture().to_string();
-        if architecture != ARCHITECTURE {
-            return Err(Wrong::new(format!("it is for {architecture}, and this machine is {ARCHITECTURE}")));
-        }
-        Ok(Found { digest: one.digest().to_string(), layers: manifest.layers().clone(), configuration })
-    }
-
-    fn document<T: DeserializeOwned>(&self, descriptor: &Descriptor) -> Result<T, Wrong> {
+    /// All of a small blob.
+    pub(super) fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Wrong> {
         let mut blob = self.blob(descriptor)?;
         let mut text = Vec::new();
         let what = descriptor.digest().to_string();
@@ -118,19 +83,16 @@ impl Store {
             .read_to_end(&mut text)
             .map_err(|e| Wrong::new(format!("cannot read {what}: {e}")))?;
         blob.finish()?;
-        serde_json::from_slice(&text).map_err(|e| Wrong::new(format!("{what} is not what it should be: {e}")))
+        Ok(text)
     }
 
     /// A blob, which is compared with its digest as it is read.
     pub(super) fn blob(&self, descriptor: &Descriptor) -> Result<Blob, Wrong> {
-        let digest = descriptor.digest();
-        if *digest.algorithm() != DigestAlgorithm::Sha256 {
-            return Err(Wrong::new(format!("{digest}: only digests by SHA-256 can be checked")));
-        }
-        let path = Path::new("blobs/sha256").join(digest.digest());
+        let digest = sha256(descriptor)?;
+        let path = Path::new(BLOBS).join(digest);
         let missing = || Wrong::new(format!("it is not complete: there is no {}", path.display()));
         let file = self.file(&path)?.ok_or_else(missing)?;
-        Ok(Blob { file, hash: Sha256::new(), read: 0, size: descriptor.size(), digest: digest.digest().to_owned() })
+        Ok(Blob { file, hash: Sha256::new(), read: 0, size: descriptor.size(), digest: digest.to_owned() })
     }
 
     fn file(&self, name: &Path) -> Result<Option<Take<File>>, Wrong> {
@@ -151,6 +113,15 @@ impl Store {
                 Ok(Some(file.take(length)))
             }
         }
+    }
+}
+
+/// The digest of what is described, without its algorithm.
+pub(super) fn sha256(descriptor: &Descriptor) -> Result<&str, Wrong> {
+    let digest = descriptor.digest();
+    match digest.algorithm() {
+        DigestAlgorithm::Sha256 => Ok(digest.digest()),
+        _ => Err(Wrong::new(format!("{digest}: only digests by SHA-256 can be checked"))),
     }
 }
 

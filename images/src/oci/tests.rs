@@ -9,13 +9,13 @@ use tempfile::TempDir;
 use super::*;
 
 /// An entry of a layer: its path, what it is, what is in it or where it leads to, its mode.
-type Part<'a> = (&'a str, EntryType, &'a str, u32);
+pub(super) type Part<'a> = (&'a str, EntryType, &'a str, u32);
 
-const FILE: EntryType = EntryType::Regular;
+pub(super) const FILE: EntryType = EntryType::Regular;
 const DIR: EntryType = EntryType::Directory;
 const LINK: EntryType = EntryType::Symlink;
 
-fn layer(parts: &[Part<'_>]) -> Vec<u8> {
+pub(super) fn layer(parts: &[Part<'_>]) -> Vec<u8> {
     let mut archive = Builder::new(Vec::new());
     for (path, kind, content, mode) in parts {
         let mut header = Header::new_gnu();
@@ -161,12 +161,12 @@ fn nothing_is_written_outside() {
 }
 
 /// An image in the OCI layout, of these layers, each compressed in this way.
-struct Layout {
+pub(super) struct Layout {
     dir: TempDir,
 }
 
 impl Layout {
-    fn new(layers: &[(&[u8], &str)]) -> Self {
+    pub(super) fn new(layers: &[(&[u8], &str)]) -> Self {
         let layout = Self { dir: TempDir::new().unwrap() };
         fs::create_dir_all(layout.dir.path().join("blobs/sha256")).unwrap();
         let config = json!({
@@ -181,20 +181,24 @@ impl Layout {
         layout
     }
 
-    fn add(&self, bytes: &[u8], kind: &str) -> Value {
+    pub(super) fn add(&self, bytes: &[u8], kind: &str) -> Value {
         let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         fs::write(self.dir.path().join("blobs/sha256").join(&digest), bytes).unwrap();
         json!({ "mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len() })
     }
 
-    fn index(&self, manifests: &[Value]) {
+    pub(super) fn index(&self, manifests: &[Value]) {
         let index = json!({ "schemaVersion": 2, "manifests": manifests });
         fs::write(self.dir.path().join("index.json"), index.to_string()).unwrap();
     }
 
-    fn manifest(&self) -> Value {
+    pub(super) fn manifest(&self) -> Value {
         let text = fs::read(self.dir.path().join("index.json")).unwrap();
         serde_json::from_slice::<Value>(&text).unwrap()["manifests"][0].clone()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.dir.path()
     }
 
     fn name(&self) -> String {
@@ -209,10 +213,10 @@ impl Layout {
     }
 }
 
-const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
-const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+pub(super) const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(super) const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
@@ -273,7 +277,10 @@ fn one_of_several_is_named_or_the_machine_can_run_it() {
     assert!(Request::read(&layout.name()).is_ok());
     layout.index(&[other]);
     let said = error(&layout.name());
-    assert!(said.ends_with(&format!("none of its images is for linux on {ARCHITECTURE}")), "{said}");
+    assert!(
+        said.ends_with(&format!("none of its images is for linux/{ARCHITECTURE}; there are: linux/s390x")),
+        "{said}"
+    );
 }
 
 #[test]

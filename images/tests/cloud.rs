@@ -1,0 +1,427 @@
+//! Cloud images from disks that are made here, by path and from a server on loopback.
+
+#[expect(dead_code, reason = "the tests of downloads use the rest of it")]
+mod support;
+
+use std::{
+    fs::{self, File},
+    io::Cursor,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use gpt::{
+    GptConfig,
+    disk::LogicalBlockSize,
+    mbr::{PartRecord, ProtectiveMBR},
+};
+use imago::{DenyImplicitOpenGate, FormatAccess, FormatCreateBuilder, FormatDriverBuilder, qcow2::Qcow2};
+use support::{Answer, Server};
+use vmtest_images::{Algorithm, Cache, Digest, Image, ImageSpec, ensure};
+
+const MIB: usize = 1 << 20;
+/// Of the root file system.
+const UUID: &str = "12345678-9abc-def0-1234-56789abcdef0";
+
+/// A kernel as far as anybody looks at it here.
+fn kernel(release: &str) -> Vec<u8> {
+    let mut bytes = vec![0; 0x300];
+    bytes[0x202..0x206].copy_from_slice(b"HdrS");
+    bytes[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+    bytes.extend(format!("{release} (builder@host)\0").as_bytes());
+    bytes
+}
+
+/// A file system with these files.
+fn ext4(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (tree, disk) = (dir.path().join("tree"), dir.path().join("disk"));
+    fs::create_dir(&tree).expect("it can be made");
+    for (name, content) in files {
+        let path = tree.join(name);
+        fs::create_dir_all(path.parent().expect("it is below the tree")).expect("it can be made");
+        fs::write(path, content).expect("it can be written");
+    }
+    let mut mkfs = Command::new("mkfs.ext4");
+    mkfs.args(["-q", "-F", "-U", UUID, "-d"]).arg(&tree).arg(&disk).arg("4m");
+    mkfs.stdout(std::process::Stdio::null());
+    assert!(mkfs.status().expect("mkfs.ext4 is there").success());
+    fs::read(disk).expect("it was made")
+}
+
+/// The root file system of a Debian with two kernels.
+fn debian() -> Vec<u8> {
+    ext4(&[
+        ("etc/os-release", b"ID=debian\n"),
+        ("boot/vmlinuz-6.1.0-9-cloud", &kernel("6.1.0-9-cloud")),
+        ("boot/initrd.img-6.1.0-9-cloud", b"of the older"),
+        ("boot/vmlinuz-6.1.0-10-cloud", &kernel("6.1.0-10-cloud")),
+        ("boot/initrd.img-6.1.0-10-cloud", b"of the newer"),
+        ("boot/vmlinuz-6.1.0-11-cloud", &kernel("6.1.0-11-cloud")),
+    ])
+}
+
+/// A disk with a GPT and these partitions.
+fn with_gpt(partitions: &[&[u8]]) -> Vec<u8> {
+    let size = (partitions.len() + 1) * 8 * MIB;
+    let mut disk = Cursor::new(vec![0; size]);
+    let sectors = u32::try_from(size / 512 - 1).expect("it is small");
+    ProtectiveMBR::with_lb_size(sectors).overwrite_lba0(&mut disk).expect("it is in memory");
+    let config = GptConfig::new().writable(true).logical_block_size(LogicalBlockSize::Lb512);
+    let mut table = config.create_from_device(disk, None).expect("it is in memory");
+    let mut places = Vec::new();
+    for partition in partitions {
+        let number = table
+            .add_partition("", partition.len() as u64, gpt::partition_types::LINUX_FS, 0, None)
+            .expect("there is room");
+        let start = table.partitions()[&number].bytes_start(LogicalBlockSize::Lb512).expect("it is small");
+        places.push(usize::try_from(start).expect("it is small"));
+    }
+    let mut disk = table.write().expect("it is in memory").into_inner();
+    for (start, partition) in places.into_iter().zip(partitions) {
+        disk[start..start + partition.len()].copy_from_slice(partition);
+    }
+    disk
+}
+
+/// A disk with an MBR and this partition.
+fn with_mbr(partition: &[u8]) -> Vec<u8> {
+    let mut record = PartRecord::zero();
+    (record.os_type, record.lb_start) = (0x83, 2048);
+    record.lb_size = u32::try_from(partition.len() / 512).expect("it is small");
+    let mut mbr = ProtectiveMBR::new();
+    assert!(mbr.set_partition(0, record).is_some());
+    let mut disk = vec![0; MIB + partition.len()];
+    disk[..512].copy_from_slice(&mbr.to_bytes());
+    disk[MIB..].copy_from_slice(partition);
+    disk
+}
+
+/// The same as a qcow2, without what is zero.
+fn as_qcow2(disk: &[u8], path: &Path) {
+    let file = File::options().read(true).write(true).create_new(true).open(path).expect("it is new");
+    let file = imago::file::File::try_from(file).expect("it is a file");
+    let image = Qcow2::<imago::file::File>::create_builder(file).size(disk.len() as u64);
+    let open = |file| Ok(Qcow2::<imago::file::File>::builder(file).write(true));
+    let image = FormatAccess::new(image.create_open(DenyImplicitOpenGate::default(), open).expect("it is a file"));
+    for (number, cluster) in disk.chunks(1 << 16).enumerate() {
+        if cluster.iter().any(|byte| *byte != 0) {
+            image.write(cluster, (number as u64) << 16).expect("it can be written");
+        }
+    }
+    image.flush().expect("it can be written");
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn cache(&self) -> Cache {
+        Cache::open(self.path("cache")).expect("a cache")
+    }
+
+    fn image(&self, name: &str) -> Result<Image, String> {
+        ensure(&self.cache(), &ImageSpec::from(name), &()).map_err(|e| e.to_string())
+    }
+
+    /// That of a disk by path.
+    fn image_of(&self, disk: &[u8]) -> Result<Image, String> {
+        let path = self.path("disk.raw");
+        fs::write(&path, disk).expect("it can be written");
+        self.image(&format!("cloud:{}", path.display()))
+    }
+
+    /// What is in a directory of the cache, but for locks.
+    fn left(&self, dir: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path("cache").join(dir)) else { return Vec::new() };
+        let names = entries.map(|entry| entry.expect("it can be read").file_name().to_string_lossy().into_owned());
+        names.filter(|name| !name.ends_with(".lock")).collect()
+    }
+
+    /// Why it is refused; nothing of it is left.
+    fn refused(&self, disk: &[u8]) -> String {
+        let error = self.image_of(disk).expect_err("it is refused");
+        assert_eq!(self.left("images"), [""; 0], "after {error}");
+        error.split_once(" cannot be made: ").unwrap_or_else(|| panic!("{error}")).1.to_owned()
+    }
+}
+
+/// Why vmtest does not start it itself.
+fn no_kernel(disk: &[u8]) -> String {
+    let image = Place::new().image_of(disk).expect("it is an image for firmware");
+    assert!(!image.kernel.exists() && image.kernel_version.is_empty());
+    image.cloud.expect("it has a disk").no_kernel.expect("it says why")
+}
+
+fn disk_of(image: &Image) -> Vec<u8> {
+    fs::read(&image.cloud.as_ref().expect("it has a disk").disk).expect("it is there")
+}
+
+#[test]
+fn the_newest_kernel_with_an_initramfs_starts_the_disk() {
+    let place = Place::new();
+    let disk = with_gpt(&[&debian()]);
+    let image = place.image_of(&disk).expect("it can be made");
+    assert_eq!(image.kernel_version, "6.1.0-10-cloud");
+    assert_eq!(fs::read(&image.kernel).expect("it is there"), kernel("6.1.0-10-cloud"));
+    assert_eq!(fs::read(&image.initramfs).expect("it is there"), b"of the newer");
+    assert_eq!(image.nested, image.initramfs);
+    assert_eq!(image.memory, ImageSpec::from("cloud:x").usual_memory());
+    let cloud = image.cloud.as_ref().expect("it has a disk");
+    assert_eq!(image.arguments, format!("root=UUID={UUID} rw"));
+    assert_eq!((cloud.bytes, disk_of(&image) == disk), (disk.len() as u64, true));
+    assert_eq!(fs::metadata(&cloud.disk).expect("it is there").mode() & 0o777, 0o444);
+    assert_eq!(place.image_of(&disk).expect("it was written again").kernel_version, "6.1.0-10-cloud");
+}
+
+#[test]
+fn partitions_are_found_where_distributions_have_them() {
+    let debian = debian();
+    let boot = ext4(&[("vmlinuz-6.8.0", &kernel("6.8.0")), ("initrd.img-6.8.0", b"of ubuntu")]);
+    let root = ext4(&[("usr/lib/os-release", b"ID=ubuntu\n")]);
+    let line = "title Fedora\noptions root=UUID=f00d ro rootflags=subvol=root console=ttyS0\n";
+    let fedora = ext4(&[
+        ("vmlinuz-6.11.4", &kernel("6.11.4")),
+        ("initramfs-6.11.4.img", b"of fedora"),
+        ("vmlinuz-0-rescue-9", &kernel("6.0.0")),
+        ("initramfs-0-rescue-9.img", b"of the rescue"),
+        ("loader/entries/machine-6.11.4.conf", line.as_bytes()),
+    ]);
+    let root_line = format!("root=UUID={UUID} rw");
+    let alpine = ext4(&[
+        ("etc/os-release", b"ID=alpine\n"),
+        ("boot/vmlinuz-virt", &kernel("6.12.1-0-virt")),
+        ("boot/initramfs-virt", b"of alpine"),
+    ]);
+    for (disk, release, arguments) in [
+        (with_mbr(&debian), "6.1.0-10-cloud", root_line.as_str()),
+        (debian.clone(), "6.1.0-10-cloud", &root_line),
+        (with_gpt(&[&[1; MIB], &root, &boot]), "6.8.0", &root_line),
+        (with_gpt(&[&fedora, &[2; MIB]]), "6.11.4", "root=UUID=f00d rootflags=subvol=root rw"),
+        (alpine, "6.12.1-0-virt", &root_line),
+    ] {
+        let image = Place::new().image_of(&disk).expect("it can be made");
+        assert_eq!(image.kernel_version, release);
+        assert_eq!(image.arguments, arguments);
+    }
+}
+
+#[test]
+fn a_qcow2_becomes_the_disk_that_it_is_of() {
+    let place = Place::new();
+    let (disk, path) = (with_gpt(&[&debian()]), place.path("disk.qcow2"));
+    as_qcow2(&disk, &path);
+    let image = place.image(&format!("cloud:{}", path.display())).expect("it can be made");
+    assert!(disk_of(&image) == disk);
+    let cloud = image.cloud.expect("it has a disk");
+    let allocated = fs::metadata(&cloud.disk).expect("it is there").blocks() * 512;
+    assert!(allocated <= 8 * MIB as u64, "{allocated}");
+}
+
+#[test]
+fn a_qcow2_that_is_cut_off_anywhere_is_refused() {
+    let place = Place::new();
+    let path = place.path("disk.qcow2");
+    as_qcow2(&with_gpt(&[&debian()]), &path);
+    let length = fs::metadata(&path).expect("it is there").len();
+    let file = File::options().write(true).open(&path).expect("it is there");
+    // Behind the last data there can be tables; a quarter of a cluster less than all is inside of something.
+    for left in [length - (1 << 14), length / 2, length / 4, 3 << 16, 1 << 16, 100, 10] {
+        file.set_len(left).expect("it can be cut off");
+        let error = place.image(&format!("cloud:{}", path.display())).expect_err("it is refused");
+        assert!(error.contains("it is a qcow2 that is cut off"), "{left} of {length}: {error}");
+        assert_eq!(place.left("images"), [""; 0]);
+    }
+}
+
+#[test]
+fn a_layer_over_another_disk_is_refused() {
+    let place = Place::new();
+    let path = place.path("layer.qcow2");
+    vmtest_images::layer_over(Path::new("/base.raw"), &path, 1 << 20).expect("it can be made");
+    let error = place.image(&format!("cloud:{}", path.display())).expect_err("it is refused");
+    assert!(error.contains("it is a layer over `/base.raw`: `qemu-img convert"), "{error}");
+}
+
+#[test]
+fn disks_that_start_nothing_say_why() {
+    assert_eq!(no_kernel(&[0; MIB]), "it has neither a partition table nor an ext4");
+    assert_eq!(no_kernel(&[0; 100]), "it has neither a partition table nor an ext4");
+    let empty = with_gpt(&[&[1; MIB], &[2; MIB]]);
+    assert_eq!(no_kernel(&empty), "none of its 2 partitions is an ext4, where its kernel would be");
+    let root: (&str, &[u8]) = ("etc/os-release", b"");
+    let said = no_kernel(&with_gpt(&[&ext4(&[root])]));
+    assert!(said.starts_with("there is no `vmlinuz-*` with its initramfs (initrd.img-*, "), "{said}");
+    let said = no_kernel(&ext4(&[("vmlinuz-6", &kernel("6")), ("initrd.img-6", b"")]));
+    assert!(said.starts_with("none of its ext4 is a root file system"), "{said}");
+    let said = Place::new().refused(&ext4(&[root, ("boot/vmlinuz-6", b"text"), ("boot/initrd.img-6", b"")]));
+    assert!(said.starts_with("its kernel: it is neither a bzImage nor"), "{said}");
+    let mut broken = empty;
+    // The header of the table and its copy.
+    let copy = broken.len() - 512;
+    for header in [512, copy] {
+        broken[header..header + 8].fill(0);
+    }
+    assert!(no_kernel(&broken).starts_with("its partition table cannot be read: "));
+}
+
+#[test]
+fn names_that_lead_nowhere_say_what_to_write() {
+    let place = Place::new();
+    let said = |name: &str| place.image(name).expect_err("it is refused");
+    assert!(said("cloud:/nowhere.qcow2").starts_with("`cloud:/nowhere.qcow2` cannot be made: /nowhere.qcow2: No such"));
+    let error = said("cloud:http://127.0.0.1/disk.qcow2");
+    assert!(
+        error.contains("write `cloud:http://127.0.0.1/disk.qcow2#sha256=` and its 64 hexadecimal digits"),
+        "{error}"
+    );
+    assert!(said("cloud:https://host/disk#sha256=abc").starts_with("`abc` is no SHA-256"));
+    let short = format!("cloud:https://host/disk#sha512={}", "0".repeat(64));
+    assert!(said(&short).contains("is no SHA-512: give its 128 hexadecimal digits"), "{}", said(&short));
+    let more = ImageSpec { packages: ["curl".to_owned()].into(), ..ImageSpec::from("cloud:/x") };
+    let error = ensure(&place.cache(), &more, &()).expect_err("it is refused").to_string();
+    assert!(error.contains("nothing is added to a cloud image"), "{error}");
+    let at = |name: &str| ImageSpec::from(name).seen_from(Path::new("/src")).name;
+    assert_eq!(at("cloud:disks/a.raw"), "cloud:/src/disks/a.raw");
+    assert_eq!(at("cloud:a.raw"), "cloud:/src/a.raw");
+    assert_eq!(at("cloud:debian-12"), "cloud:debian-12");
+    assert_eq!(at("cloud:./debian-12"), "cloud:/src/./debian-12");
+    assert_eq!(at("cloud:https://host/a#sha256=1"), "cloud:https://host/a#sha256=1");
+}
+
+#[test]
+fn a_disk_of_the_network_is_what_its_digest_says_or_nothing() {
+    let place = Place::new();
+    let disk = with_gpt(&[&debian()]);
+    fs::write(place.path("served"), &disk).expect("it can be written");
+    let digest = Digest::of_file(&place.path("served")).expect("it is there").to_string();
+    let named = |server: &Server, digest: &str| format!("cloud:{}#sha256={digest}", server.url());
+
+    let server = Server::start(disk.clone(), &[Answer::Whole]);
+    let error = place.image(&named(&server, &"0".repeat(64))).expect_err("it is something else");
+    assert!(error.contains(&format!("its SHA-256 is {digest}, and {}", "0".repeat(64))), "{error}");
+    assert_eq!((place.left("images"), place.left("downloads")), (vec![], vec![]));
+
+    let server = Server::start(disk.clone(), &[Answer::Truncated(MIB), Answer::Whole]);
+    let image = place.image(&named(&server, &digest)).expect("it goes on where it was");
+    assert!(disk_of(&image) == disk);
+    assert_eq!(server.asked(), [None, Some(MIB)]);
+    assert_eq!(place.left("downloads"), [""; 0], "it is in the cache once");
+    // From another place it is the same.
+    let gone = Server::start(disk, &[Answer::Gone]);
+    assert_eq!(place.image(&named(&gone, &digest)).expect("it is there").kernel, image.kernel);
+    assert_eq!(gone.asked(), []);
+}
+
+/// Run by [`with_catalog`], in a process of its own.
+#[test]
+#[ignore = "makes what its environment says"]
+fn victim() {
+    let var = |name| std::env::var(name).expect("whoever runs it says so");
+    let made = ensure(&Cache::open(var("CACHE")).expect("a cache"), &ImageSpec::from(var("IMAGE").as_str()), &());
+    let made = made.map_err(|e| e.to_string());
+    println!("made: {}", serde_json::to_string(&made).expect("it is plain data"));
+}
+
+/// The image, made by a process that has this catalog, in the directory of the place.
+fn with_catalog(place: &Place, catalog: &Path, name: &str) -> Result<Image, String> {
+    let binary = std::env::current_exe().expect("a running test knows its binary");
+    let mut command = Command::new(binary);
+    command.args(["victim", "--exact", "--ignored", "--nocapture"]).current_dir(place.dir.path());
+    command.env("VMTEST_CATALOG", catalog).env("IMAGE", name).env("CACHE", place.path("cache"));
+    let ended = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr);
+    let made = said.lines().find_map(|line| line.split_once("made: ")).unwrap_or_else(|| panic!("{said}")).1;
+    serde_json::from_str(made).expect("it is what was printed")
+}
+
+/// A catalog with one image of each kind of knowledge.
+fn catalog(place: &Place, url: &str, digest: &str) -> PathBuf {
+    let entry = |name: &str, more: &str| {
+        format!("{{\"name\": \"{name}\", \"architecture\": \"{}\"{more}}}", std::env::consts::ARCH)
+    };
+    let known = |digest: &str| format!(", \"url\": \"{url}\", \"digest\": \"{digest}\"");
+    let wrong = format!("sha512:{}", "0".repeat(128));
+    let images = [entry("debian-12", &known(digest)), entry("new", ""), entry("wrong", &known(&wrong))];
+    let path = place.path("own.json");
+    fs::write(&path, format!("{{\"version\": 1, \"images\": [{}]}}", images.join(","))).expect("it can be written");
+    path
+}
+
+#[test]
+fn a_name_of_a_catalog_stands_for_what_its_digest_says() {
+    let place = Place::new();
+    let disk = with_gpt(&[&debian()]);
+    fs::write(place.path("served"), &disk).expect("it can be written");
+    let digest = Digest::of_file_by(Algorithm::Sha512, &place.path("served")).expect("it is there");
+    let server = Server::start(disk.clone(), &[Answer::Whole]);
+    let catalog = catalog(&place, &server.url(), &digest.tagged());
+    // The beginning of a qcow2, and nothing else of it.
+    fs::write(place.path("debian-12"), b"QFI\xfb").expect("it can be written");
+    let made = |name: &str| with_catalog(&place, &catalog, name);
+
+    let image = made("cloud:debian-12").expect("it comes before ours and before the file");
+    assert_eq!((image.name.as_str(), disk_of(&image) == disk), ("cloud:debian-12", true));
+    assert!(made("cloud:./debian-12").expect_err("it is the file").contains("it is a qcow2 that is cut off"));
+    let address = format!("cloud:{}#sha512={digest}", server.url());
+    let same = place.image(&address).expect("it is there");
+    assert_eq!((same.name.as_str(), same.id()), (address.as_str(), image.id()));
+    assert_eq!(server.asked(), [None], "it comes once, whatever it is called");
+    let kept = place.cache().kept().expect("it can be read");
+    assert_eq!(kept.iter().map(|kept| kept.names.clone()).collect::<Vec<_>>(), [[image.name, address]]);
+
+    let error = made("cloud:wrong").expect_err("it is something else");
+    assert!(error.contains(&format!("its SHA-512 is {digest}, and 000000")), "{error}");
+    let error = made("cloud:new").expect_err("nobody knows it");
+    let bump = format!("`cargo vmtest image bump new --catalog {}` finds the newest one", catalog.display());
+    assert!(error.contains("does not know its address with its digest") && error.ends_with(&bump), "{error}");
+    let error = made("cloud:debain-12").expect_err("there is none");
+    assert!(error.contains("debain-12: No such file"), "{error}");
+    assert!(error.ends_with("ubuntu-24.04, ubuntu-26.04, wrong"), "{error}");
+    fs::write(&catalog, "{\n[").expect("it can be written");
+    let error = made("cloud:debain-12").expect_err("the catalog cannot be read");
+    assert!(error.starts_with(&format!("the catalog {}:2 cannot be read: ", catalog.display())), "{error}");
+}
+
+#[test]
+fn what_a_publisher_has_removed_is_bumped() {
+    let place = Place::new();
+    let server = Server::start(vec![], &[Answer::Status(404)]);
+    let catalog = catalog(&place, &server.url(), &format!("sha256:{}", "0".repeat(64)));
+    let error = with_catalog(&place, &catalog, "cloud:debian-12").expect_err("it is gone");
+    assert!(
+        error.contains("the server answers 404") && error.contains("`cargo vmtest image bump debian-12 "),
+        "{error}"
+    );
+}
+
+#[test]
+fn machines_write_into_layers_of_their_own() {
+    let place = Place::new();
+    let disk = with_gpt(&[&debian()]);
+    let (base, layer, copy) = (place.path("base"), place.path("layer"), place.path("copy"));
+    fs::write(&base, &disk).expect("it can be written");
+    vmtest_images::layer_over(&base, &layer, 1 << 30).expect("it can be made");
+    let took = fs::metadata(&layer).expect("it is there").blocks() * 512;
+    assert!(took < MIB as u64, "{took}");
+    let open = Qcow2::<imago::file::File>::builder_path(&layer).write(false);
+    let read = FormatAccess::new(open.open(imago::PermissiveImplicitOpenGate::default()).expect("it is a qcow2"));
+    let mut bytes = vec![0; disk.len()];
+    read.read(&mut bytes[..], 0).expect("it can be read");
+    assert_eq!((read.size(), bytes == disk), (1 << 30, true));
+
+    vmtest_images::copy_of(&base, &copy, 1 << 30).expect("it can be made");
+    File::options().write(true).open(&copy).expect("it is there").write_all_at(b"own", 0).expect("it can be written");
+    assert_eq!(fs::metadata(&copy).expect("it is there").len(), 1 << 30);
+    assert!(fs::read(&base).expect("it is there") == disk);
+}
