@@ -53,6 +53,7 @@ pub use error::{Error, Kind, Phase};
 pub use evidence::{Artifacts, step};
 pub use failure::{Context, Failure};
 pub use harness::{ClusterBuilder, FromCluster, Param, StartedCluster, enter_rootless};
+pub use spec::{GuestImage, ImageFiles};
 pub use vmtest_fixtures::Fixture;
 pub use vmtest_macros::{test, vm_test};
 
@@ -104,7 +105,7 @@ pub mod prelude {
 
     pub use crate::{
         Artifacts, Cluster, Condition, Context, Error, Failure, Fixture, NewDisk, Node, Result, eventually,
-        spec::{NetworkSpec, NodeSpec},
+        spec::{Image, NetworkSpec, NodeSpec, Volume},
         step, vm_test,
     };
 }
@@ -135,6 +136,6 @@ pub mod __private {
             Context, MAKERS, Maker, Param, Parameter, SKIPPED, Setting, Skipped, TestCase, TrialEnd, manifest_dir, run,
             run_trial,
         },
-        spec::{Allow, Capability, NetworkPlace, TimedPhase},
+        spec::{Allow, Capability, Image, NetworkPlace, TimedPhase},
     };
 }

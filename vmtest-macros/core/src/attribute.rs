@@ -4,11 +4,12 @@ use proc_macro2::{Group, Ident, Span, TokenStream};
 use syn::{Lit, LitStr, Path};
 
 use crate::addresses;
+use crate::disks::{fixture, volume};
 use crate::grammar::{Entry, Value, span_of, split};
 use crate::keys::{self, CAPABILITIES, Form, Key, PHASES, PLACES, Place};
 use crate::matrix::{Axis, brackets};
 use crate::problems::Problems;
-use crate::setting::{Budget, Fixture, Network, Setting};
+use crate::setting::{Budget, Network, Setting};
 use crate::units;
 
 /// The settings of one test or one node, in the order in which they were written.
@@ -46,11 +47,21 @@ impl Settings {
         }
         self.seen.push(key.name);
 
-        if let (Form::Choice(make, word), Some(list)) = (key.form, brackets(&value)) {
-            return self.axes.extend(Axis::read(key, (make, word), &list, self.place, problems));
+        match (key.form, brackets(&value)) {
+            (Form::Choice(make, word), Some(list)) => {
+                return self.axes.extend(Axis::read(key, (make, word), &list, self.place, problems));
+            }
+            (Form::Image, Some(list)) => {
+                return self.axes.extend(Axis::read(key, (Setting::Image, "with"), &list, self.place, problems));
+            }
+            _ => {}
+        }
+        if let (Form::Image, Some(function)) = (key.form, path(&value)) {
+            return self.settings.push(Setting::ImageOf(function));
         }
         let setting = match key.form {
             Form::Text(make) | Form::Choice(make, _) => text(key, &name, value).map(make),
+            Form::Image => text(key, &name, value).map(Setting::Image),
             Form::Flag(make) => flag(key, &name, value).map(make),
             Form::Count(make) => count(key, &name, value).map(make),
             Form::Size(make) => text(key, &name, value).and_then(|text| parse(&text, units::bytes)).map(make),
@@ -62,6 +73,11 @@ impl Settings {
             Form::Mac(make) => text(key, &name, value).and_then(|text| parse(&text, addresses::mac)).map(make),
             Form::Fixture => match fixture(key, &name, value, problems) {
                 Ok(Some(fixture)) => Ok(Setting::Fixture(fixture)),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            },
+            Form::Volume => match volume(key, &name, value, problems) {
+                Ok(Some(volume)) => Ok(Setting::Volume(volume)),
                 Ok(None) => return,
                 Err(error) => Err(error),
             },
@@ -104,6 +120,12 @@ impl Settings {
     }
 }
 
+/// The path of `key = path`; `true` and `false` are none.
+fn path(value: &Value) -> Option<Path> {
+    let Value::Assigned(tokens) = value else { return None };
+    syn::parse2::<Lit>(tokens.clone()).is_err().then(|| syn::parse2(tokens.clone()).ok()).flatten()
+}
+
 /// The one literal of `key = literal`.
 fn literal(key: &Key, name: &Ident, value: Value) -> syn::Result<Lit> {
     match value {
@@ -121,6 +143,7 @@ fn literal(key: &Key, name: &Ident, value: Value) -> syn::Result<Lit> {
 fn wrong_type(key: &Key, span: Span) -> syn::Error {
     let wanted = match key.form {
         Form::Text(_) | Form::Choice(..) => "a string",
+        Form::Image => "a string, or the path of a function that makes one",
         Form::Flag(_) => "`true` or `false`",
         Form::Count(_) => "a whole number, at least 1",
         Form::Size(_) => "a size, a string with a unit",
@@ -129,7 +152,7 @@ fn wrong_type(key: &Key, span: Span) -> syn::Error {
         Form::Ip(_) => "an IPv4 address in a string",
         Form::Mac(_) => "a hardware address in a string",
         Form::Fixture => "a directory in parentheses",
-        Form::Network => "a name in parentheses",
+        Form::Network | Form::Volume => "a name in parentheses",
         Form::Budget => "machines or phases in parentheses",
         Form::Allow(_) | Form::Texts(_) => "strings in parentheses",
         Form::Requires => "names in parentheses",
@@ -161,7 +184,7 @@ fn count(key: &Key, name: &Ident, value: Value) -> syn::Result<u32> {
     .ok_or_else(|| wrong_type(key, literal.span()))
 }
 
-fn parse<T>(text: &LitStr, unit: fn(&str) -> Result<T, String>) -> syn::Result<T> {
+pub(crate) fn parse<T>(text: &LitStr, unit: fn(&str) -> Result<T, String>) -> syn::Result<T> {
     unit(&text.value()).map_err(|message| syn::Error::new(text.span(), message))
 }
 
@@ -315,18 +338,6 @@ fn is_of_machines(name: &str) -> bool {
     OF_MACHINES.iter().any(|(key, _)| *key == name)
 }
 
-/// The keys inside `fixture(..)`, after the directory, with examples.
-pub(crate) const IN_FIXTURE: &[(&str, &str)] = &[("at", r#"at = "/srv""#), ("label", r#"label = "data""#)];
-
-/// `None` if there was a problem and it has been reported.
-fn fixture(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> syn::Result<Option<Fixture>> {
-    let (dir, [at, label]) = string_and_keys(key, name, value, IN_FIXTURE, ("directory", "a fixture"), problems)?;
-    if let Some(at) = at.as_ref().filter(|at| !at.value().starts_with('/')) {
-        problems.at(at.span(), "a fixture is mounted at an absolute path of the guest: write `at = \"/srv\"`");
-    }
-    Ok(dir.map(|dir| Fixture { dir, at, label }))
-}
-
 /// The keys inside of `network(..)`.
 pub(crate) const IN_NETWORK: &[(&str, &str)] =
     &[("ip", r#"ip = "10.77.1.50""#), ("mac", r#"mac = "52:54:00:00:00:50""#)];
@@ -350,7 +361,7 @@ fn network(
 }
 
 /// What stands in `key("..", a = "..", b = "..")`, of which only the first is needed. What is `first` called, and the whole?
-fn string_and_keys<const N: usize>(
+pub(crate) fn string_and_keys<const N: usize>(
     key: &Key,
     name: &Ident,
     value: Value,

@@ -9,7 +9,8 @@ use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::quote;
 use syn::{FnArg, Meta, Signature};
 
-use crate::attribute::{IN_FIXTURE, IN_NETWORK, in_budget};
+use crate::attribute::{IN_NETWORK, in_budget};
+use crate::disks::{IN_FIXTURE, IN_VOLUME};
 use crate::grammar::split;
 use crate::keys::{CAPABILITIES, KEYS, Place};
 use crate::problems::Problems;
@@ -33,6 +34,7 @@ pub(crate) fn hints(args: &TokenStream, sig: &Signature) -> TokenStream {
     let mut node = Keys::at("node", Place::Node);
     let mut nested = [
         Keys { place: "fixture", valid: IN_FIXTURE.to_vec(), written: None },
+        Keys { place: "volume", valid: IN_VOLUME.to_vec(), written: None },
         Keys { place: "network", valid: IN_NETWORK.to_vec(), written: None },
         Keys { place: "budget", valid: in_budget(), written: None },
         Keys { place: "requires", valid: CAPABILITIES.to_vec(), written: None },

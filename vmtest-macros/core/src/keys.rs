@@ -30,6 +30,8 @@ pub(crate) enum Form {
     Text(fn(LitStr) -> Setting),
     /// A string; on the test also strings in brackets, which make one test each, with this word in its name.
     Choice(fn(LitStr) -> Setting, &'static str),
+    /// The same, or the path of a function.
+    Image,
     /// `true` or `false`.
     Flag(fn(bool) -> Setting),
     /// A whole number, at least 1.
@@ -46,6 +48,8 @@ pub(crate) enum Form {
     Mac(fn([u8; 6]) -> Setting),
     /// `fixture("dir", at = "..", label = "..")`, any number of times.
     Fixture,
+    /// `volume("name", at = "..", size = "..", access = "..")`, any number of times; the last is one of [`ACCESS`].
+    Volume,
     /// `network("name", ip = "..", mac = "..")`, any number of times; on the test also one of [`PLACES`], once.
     Network,
     /// `packages("..", "..")`: strings in parentheses, any number of times; a setting for each.
@@ -101,6 +105,7 @@ pub const CAPABILITIES: &[(&str, &str)] = &[
     ("hotplug", "Hotplug"),
     ("panic_device", "PanicDevice"),
     ("screenshot", "Screenshot"),
+    ("firmware", "Firmware"),
 ];
 
 /// The phases of a test inside `budget(..)`. A new one is a row here and one in `vmtest::spec::TimedPhase`.
@@ -120,9 +125,12 @@ const fn phase(name: &'static str, form: Form, example: &'static str) -> Key {
 /// Where a network can be, with the variant that it becomes.
 pub(crate) const PLACES: &[(&str, &str)] = &[("own", "Own"), ("host", "Host")];
 
+/// How a machine has a volume, and whether it only reads it then.
+pub(crate) const ACCESS: &[(&str, bool)] = &[("read-write", false), ("read-only", true)];
+
 /// Every key, in the order in which messages list them.
 pub(crate) const KEYS: &[Key] = &[
-    Key { name: "image", places: ANYWHERE, form: Form::Choice(Setting::Image, "with"), example: r#"image = "micro""# },
+    Key { name: "image", places: ANYWHERE, form: Form::Image, example: r#"image = "micro""# },
     Key {
         name: "packages",
         places: ANYWHERE,
@@ -135,6 +143,14 @@ pub(crate) const KEYS: &[Key] = &[
         form: Form::Text(Setting::Prepare),
         example: r#"prepare = "tests/data/setup.sh""#,
     },
+    Key { name: "login", places: ANYWHERE, form: Form::Text(Setting::Login), example: r#"login = "debian""# },
+    Key {
+        name: "ready",
+        places: ANYWHERE,
+        form: Form::Text(Setting::Ready),
+        example: r#"ready = "cloud-init status --wait""#,
+    },
+    Key { name: "firmware", places: ANYWHERE, form: Form::Text(Setting::Firmware), example: r#"firmware = "uefi""# },
     Key { name: "cpus", places: ANYWHERE, form: Form::Count(Setting::Cpus), example: "cpus = 2" },
     Key { name: "max_cpus", places: ANYWHERE, form: Form::Count(Setting::MaxCpus), example: "max_cpus = 4" },
     Key { name: "memory", places: ANYWHERE, form: Form::Size(Setting::Memory), example: r#"memory = "512MiB""# },
@@ -148,6 +164,12 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "disk_rate", places: ANYWHERE, form: Form::Size(Setting::DiskRate), example: r#"disk_rate = "10MiB""# },
     Key { name: "disk_iops", places: ANYWHERE, form: Form::Count(Setting::DiskIops), example: "disk_iops = 500" },
     Key { name: "fixture", places: ANYWHERE, form: Form::Fixture, example: r#"fixture("tests/data", at = "/srv")"# },
+    Key {
+        name: "volume",
+        places: ANYWHERE,
+        form: Form::Volume,
+        example: r#"volume("pgdata", at = "/srv", size = "4GiB")"#,
+    },
     Key {
         name: "kernel",
         places: ANYWHERE,
@@ -183,7 +205,7 @@ impl Key {
 
     /// Whether it may be given more than once in the same place.
     pub(crate) fn is_repeatable(&self) -> bool {
-        matches!(self.form, Form::Fixture | Form::Network | Form::Texts(_))
+        matches!(self.form, Form::Fixture | Form::Volume | Form::Network | Form::Texts(_))
     }
 }
 

@@ -19,6 +19,7 @@
 
 mod addresses;
 mod attribute;
+mod disks;
 mod editor;
 mod expand;
 mod function;

@@ -47,6 +47,9 @@ fn value(form: Form) -> String {
     match form {
         Form::Text(_) => "text".to_owned(),
         Form::Choice(..) => "text; on the test also a list, which makes one test each".to_owned(),
+        Form::Image => {
+            "text, or the path of a function; on the test also a list of texts, which makes one test each".to_owned()
+        }
         Form::Flag(_) => "`true`, `false`".to_owned(),
         Form::Count(_) => "a whole number, at least 1".to_owned(),
         Form::Size(_) => "a size in bytes with a unit".to_owned(),
@@ -55,6 +58,7 @@ fn value(form: Form) -> String {
         Form::Ip(_) => "an IPv4 address".to_owned(),
         Form::Mac(_) => "a hardware address".to_owned(),
         Form::Fixture => "a directory; `at`, `label`".to_owned(),
+        Form::Volume => "a name; `at`, `size`, `access`".to_owned(),
         Form::Network => format!("a name; `ip`, `mac`. Or, after `=`, {}", names(PLACES.iter().map(|(name, _)| *name))),
         Form::Texts(_) => "texts".to_owned(),
         Form::Allow(allowed) => names(allowed.iter().map(|(name, _)| *name)),

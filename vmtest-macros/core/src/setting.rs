@@ -8,8 +8,13 @@ use syn::{LitStr, Path};
 #[derive(Clone)]
 pub(crate) enum Setting {
     Image(LitStr),
+    /// A function that makes one.
+    ImageOf(Path),
     Package(LitStr),
     Prepare(LitStr),
+    Login(LitStr),
+    Ready(LitStr),
+    Firmware(LitStr),
     Cpus(u32),
     MaxCpus(u32),
     /// In bytes.
@@ -23,6 +28,7 @@ pub(crate) enum Setting {
     /// In operations a second.
     DiskIops(u32),
     Fixture(Fixture),
+    Volume(Volume),
     Network(Network),
     Nested(bool),
     /// In bits a second.
@@ -71,6 +77,17 @@ pub(crate) struct Fixture {
     pub(crate) label: Option<LitStr>,
 }
 
+/// A disk of the node that is kept by its name.
+#[derive(Clone)]
+pub(crate) struct Volume {
+    pub(crate) name: LitStr,
+    /// Where the guest mounts it.
+    pub(crate) at: Option<LitStr>,
+    /// How large it shall be.
+    pub(crate) bytes: Option<u64>,
+    pub(crate) read_only: bool,
+}
+
 /// A network of the cluster on which a node has an interface.
 #[derive(Clone)]
 pub(crate) struct Network {
@@ -86,8 +103,12 @@ impl Setting {
     pub(crate) fn to_tokens(&self, krate: &Path) -> TokenStream {
         let variant = match self {
             Self::Image(name) => quote!(Image(#name)),
+            Self::ImageOf(function) => quote!(ImageOf(|| #krate::__private::Image::from(#function()))),
             Self::Package(name) => quote!(Package(#name)),
             Self::Prepare(program) => quote!(Prepare(#program)),
+            Self::Login(account) => quote!(Login(#account)),
+            Self::Ready(command) => quote!(Ready(#command)),
+            Self::Firmware(name) => quote!(Firmware(#name)),
             Self::Cpus(count) => quote!(Cpus(#count)),
             Self::MaxCpus(count) => quote!(MaxCpus(#count)),
             Self::Memory(bytes) => quote!(Memory(#bytes)),
@@ -99,6 +120,10 @@ impl Setting {
                 let Fixture { dir, at, label } = fixture;
                 let (at, label) = (option(at.as_ref()), option(label.as_ref()));
                 quote!(Fixture { dir: #dir, at: #at, label: #label })
+            }
+            Self::Volume(Volume { name, at, bytes, read_only }) => {
+                let (at, bytes) = (option(at.as_ref()), option(bytes.as_ref()));
+                quote!(Volume { name: #name, at: #at, bytes: #bytes, read_only: #read_only })
             }
             Self::Network(Network { name, ip, mac }) => {
                 let (ip, mac) = (option(bytes(ip.as_ref()).as_ref()), option(bytes(mac.as_ref()).as_ref()));

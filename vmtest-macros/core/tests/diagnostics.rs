@@ -49,12 +49,12 @@ fn on_function(item: &str, expected: &str) {
 fn unknown_key() {
     on_test(
         "memroy = \"1GiB\"",
-        "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `packages`, `prepare`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, \
+        "unknown key `memroy`, did you mean `memory`?\nthe test takes `image`, `packages`, `prepare`, `login`, `ready`, `firmware`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, `volume`, \
          `kernel`, `kernel_args`, `nested`, `rate`, `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `requires`, `budget`, `allow`, `crate`",
     );
     on_node(
         "colour = 3",
-        "unknown key `colour`\na node takes `image`, `packages`, `prepare`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, `kernel`, `kernel_args`, `nested`, `rate`, `ip`, `mac`, \
+        "unknown key `colour`\na node takes `image`, `packages`, `prepare`, `login`, `ready`, `firmware`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, `volume`, `kernel`, `kernel_args`, `nested`, `rate`, `ip`, `mac`, \
          `network`",
     );
     on_test(
@@ -103,9 +103,18 @@ fn key_in_the_wrong_place() {
 
 #[test]
 fn wrong_type_of_value() {
-    on_test("image = 12", "`image` takes a string: write `image = \"micro\"`");
-    on_test("image = debian", "`image` takes a string: write `image = \"micro\"`");
-    on_test("image(\"micro\")", "`image` takes a string: write `image = \"micro\"`");
+    on_test(
+        "image = 12",
+        "`image` takes a string, or the path of a function that makes one: write `image = \"micro\"`",
+    );
+    on_test(
+        "image = debian-12",
+        "`image` takes a string, or the path of a function that makes one: write `image = \"micro\"`",
+    );
+    on_test(
+        "image(\"micro\")",
+        "`image` takes a string, or the path of a function that makes one: write `image = \"micro\"`",
+    );
     on_test(
         "packages = \"curl\"",
         "`packages` takes strings in parentheses: write `packages(\"etcd-server\", \"curl\")`",
@@ -206,6 +215,41 @@ fn wrong_fixture() {
 }
 
 #[test]
+fn wrong_volume() {
+    let example = "`volume(\"pgdata\", at = \"/srv\", size = \"4GiB\")`";
+    for volume in ["volume", "volume()", "volume ="] {
+        on_test(volume, &format!("`volume` needs a name: write {example}"));
+    }
+    on_test("volume = \"v\"", &format!("`volume` takes a name in parentheses: write {example}"));
+    on_test("volume(at = \"/srv\")", &format!("the first value of `volume` is its name: write {example}"));
+    on_test(
+        "volume(\"v\", acess = \"x\")",
+        "unknown key `acess`, did you mean `access`?\na volume takes `at`, `size`, `access`",
+    );
+    on_test("volume(\"v\", at = \"/a\", at = \"/b\")", "duplicate key `at`: a volume takes it once");
+    on_test(
+        "volume(\"v\", at = \"srv\")",
+        "a volume is mounted at an absolute path of the guest: write `at = \"/srv\"`",
+    );
+    on_test(
+        "volume(\"v\", access = \"readonly\")",
+        "`access` does not take `readonly`, did you mean `read-only`?\n`access` takes `read-write`, `read-only`",
+    );
+    on_test(
+        "volume(\"v\", size = \"1GiB\", access = \"read-only\")",
+        "a volume that is only read has the size that it was written with: leave out `size` or `access`",
+    );
+    for (name, why) in [
+        ("", "it is empty"),
+        ("../v", "it may hold letters, digits, `-` and `_`"),
+        ("-v", "it begins with a letter or a digit"),
+    ] {
+        on_test(&format!("volume(\"{name}\")"), &format!("`{name}` is no name of a volume: {why}"));
+    }
+    check("volume(\"a\"), volume(\"b\", access = \"read-only\"),", "async fn boots() {}", &[]);
+}
+
+#[test]
 fn wrong_place_of_networks() {
     on_test("network = 3", "`network` takes a name in parentheses: write `network(\"front\")`");
     on_test(
@@ -252,8 +296,8 @@ fn wrong_requirement() {
         "requires(nestd, own_kernel, networks, nested, nested)",
         "async fn boots() {}",
         &[
-            "`requires` does not take `nestd`, did you mean `nested`?\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, `snapshot`, `resize`, `disk_rate`, `hotplug`, `panic_device`, `screenshot`",
-            "`requires` does not take `networks`\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, `snapshot`, `resize`, `disk_rate`, `hotplug`, `panic_device`, `screenshot`",
+            "`requires` does not take `nestd`, did you mean `nested`?\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, `snapshot`, `resize`, `disk_rate`, `hotplug`, `panic_device`, `screenshot`, `firmware`",
+            "`requires` does not take `networks`\n`requires` takes `own_kernel`, `faults`, `nested`, `vsock`, `snapshot`, `resize`, `disk_rate`, `hotplug`, `panic_device`, `screenshot`, `firmware`",
             "`nested` is required already: write it once",
         ],
     );
@@ -418,7 +462,7 @@ fn all_problems_are_reported_at_once() {
             "nothing stands before this comma",
             "`memory` needs a value: write `memory = \"512MiB\"`",
             "`cpus` takes a whole number, at least 1: write `cpus = 2`",
-            "unknown key `weather`\nthe test takes `image`, `packages`, `prepare`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, `kernel`, `kernel_args`, `nested`, `rate`, \
+            "unknown key `weather`\nthe test takes `image`, `packages`, `prepare`, `login`, `ready`, `firmware`, `cpus`, `max_cpus`, `memory`, `max_memory`, `disk`, `disk_rate`, `disk_iops`, `fixture`, `volume`, `kernel`, `kernel_args`, `nested`, `rate`, \
              `network`, `nodes`, `mtu`, `egress`, `timeout`, `backend`, `requires`, `budget`, `allow`, `crate`",
             "a test is asynchronous: write `async fn boots`",
             "a test cannot be generic: nobody is there to choose the types",

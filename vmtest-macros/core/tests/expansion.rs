@@ -67,6 +67,7 @@ fn everything_at_once() {
     check(
         r#"image = "micro", memory = "512MiB", packages("etcd-server", "curl"), prepare = "setup.sh", timeout = "3m", nodes = 2, kernel_args = "foo=1", backend = "qemu",
            cpus = 2, fixture("tests/data", at = "/srv", label = "data"), allow("task-panic"),
+           volume("data", at = "/data", size = "1GiB"), volume("old", access = "read-only"),
            requires(nested, own_kernel), budget(nodes = 3, memory = "1GiB"),"#,
         r#"
         /// Fails over.
@@ -127,6 +128,18 @@ fn everything_at_once() {
                                 ::vmtest::__private::Setting::Allow(
                                     ::vmtest::__private::Allow::TaskPanic,
                                 ),
+                                ::vmtest::__private::Setting::Volume {
+                                    name: "data",
+                                    at: ::core::option::Option::Some("/data"),
+                                    bytes: ::core::option::Option::Some(1073741824u64),
+                                    read_only: false,
+                                },
+                                ::vmtest::__private::Setting::Volume {
+                                    name: "old",
+                                    at: ::core::option::Option::None,
+                                    bytes: ::core::option::Option::None,
+                                    read_only: true,
+                                },
                                 ::vmtest::__private::Setting::Requires(
                                     ::vmtest::__private::Capability::Nested,
                                 ),
@@ -504,6 +517,12 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn packages() {}
                 ///prepare = "tests/data/setup.sh"
                 pub fn prepare() {}
+                ///login = "debian"
+                pub fn login() {}
+                ///ready = "cloud-init status --wait"
+                pub fn ready() {}
+                ///firmware = "uefi"
+                pub fn firmware() {}
                 ///cpus = 2
                 pub fn cpus() {}
                 ///max_cpus = 4
@@ -520,6 +539,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn disk_iops() {}
                 ///fixture("tests/data", at = "/srv")
                 pub fn fixture() {}
+                ///volume("pgdata", at = "/srv", size = "4GiB")
+                pub fn volume() {}
                 ///kernel = "tests/bzImage"
                 pub fn kernel() {}
                 ///kernel_args = "quota=off"
@@ -556,6 +577,12 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn packages() {}
                 ///prepare = "tests/data/setup.sh"
                 pub fn prepare() {}
+                ///login = "debian"
+                pub fn login() {}
+                ///ready = "cloud-init status --wait"
+                pub fn ready() {}
+                ///firmware = "uefi"
+                pub fn firmware() {}
                 ///cpus = 2
                 pub fn cpus() {}
                 ///max_cpus = 4
@@ -572,6 +599,8 @@ fn an_editor_finds_every_key_beside_those_that_were_written() {
                 pub fn disk_iops() {}
                 ///fixture("tests/data", at = "/srv")
                 pub fn fixture() {}
+                ///volume("pgdata", at = "/srv", size = "4GiB")
+                pub fn volume() {}
                 ///kernel = "tests/bzImage"
                 pub fn kernel() {}
                 ///kernel_args = "quota=off"

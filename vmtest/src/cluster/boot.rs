@@ -154,7 +154,7 @@ fn attend(run: Arc<Run>, member: Arc<Member>, process: Arc<Process>, intent: u32
             None if reset && member.state() != State::Booting => return boot_again(&run, &member).await,
             // It would do so for ever. What cannot be booted here does so at its first instructions.
             None if reset && member.console.tail(1).is_empty() => {
-                fate.how = format!("reset itself before its kernel, {}, said anything,", member.plan.kernel);
+                fate.how = format!("reset itself before {} said anything,", member.plan.started_by());
             }
             None if reset => fate.how = "reset itself before it was ready,".to_owned(),
             None if member.machine().is_some_and(|machine| machine.switched_off()) => {

@@ -30,6 +30,8 @@ const KNOCK_EVERY: Duration = Duration::from_millis(20);
 const KNOCKS_IN_A_BOOT: u32 = 100;
 /// A SYN that went nowhere is given up; by then fifty others are under way.
 const KNOCK_GIVES_UP: Duration = Duration::from_secs(1);
+/// What a service needs to come up is seldom less, and each probe is a process in the guest.
+const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// An SSH server that accepted and then said nothing is asked again; under emulation the banner takes 50 ms.
 const BANNER_WITHIN: Duration = Duration::from_secs(2);
 /// Where the boot has taken long, a server has this part of that time, for the same reason.
@@ -59,11 +61,16 @@ async fn rungs(run: &Run, member: &Member, plan: &LaunchPlan) -> Result<(), Erro
         return Err(Error::new(Kind::Host, "the VMM has not started its virtual CPUs"));
     }
     reached(Rung::ApiAnswers);
+    let address = SocketAddr::new(IpAddr::V4(member.plan.first_interface().ip), SSH_PORT);
     if !plan.goes_on {
-        member.console.spoke().await;
+        tokio::select! {
+            () = member.console.spoke() => {}
+            // What firmware starts says what it likes, and where it likes.
+            () = network_answers(address, began), if member.plan.firmware.is_some() => {}
+        }
     }
     reached(Rung::KernelSpeaks);
-    network_answers(SocketAddr::new(IpAddr::V4(member.plan.first_interface().ip), SSH_PORT), began).await;
+    network_answers(address, began).await;
     reached(Rung::NetworkAnswers);
     let banner_within = || BANNER_WITHIN.max(began.elapsed() / BANNER_WITHIN_PART);
     while member.ssh.banner(banner_within()).await.is_err() {
@@ -86,7 +93,25 @@ async fn rungs(run: &Run, member: &Member, plan: &LaunchPlan) -> Result<(), Erro
         has_first_memory(run, member).await?;
     }
     reached(Rung::SshAuthenticated);
+    if let Some(command) = member.plan.ready.as_ref().filter(|_| !plan.goes_on) {
+        probed(member, command).await;
+    }
+    if member.plan.ready.is_some() {
+        reached(Rung::Probe);
+    }
     Ok(())
+}
+
+/// Resolves when the machine's own probe has succeeded. How it failed last is kept for whoever has waited too long.
+async fn probed(member: &Member, command: &str) {
+    loop {
+        // A server that does not answer at this moment answers at the next; a machine that ends is seen elsewhere.
+        match succeeds(member, command, &format!("`{command}` failed")).await {
+            Ok(()) => return member.set_refused(None),
+            Err(e) => member.set_refused(Some(e.to_string())),
+        }
+        sleep(PROBE_EVERY).await;
+    }
 }
 
 pub(super) async fn succeeds(member: &Member, script: &str, otherwise: &str) -> Result<(), Error> {

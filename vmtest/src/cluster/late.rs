@@ -118,7 +118,9 @@ async fn plan(run: &Arc<Run>, nodes: Vec<NodeSpec>) -> Result<Vec<Arc<Member>>, 
     // In the caller's network: an image that nobody has built yet comes from there.
     let planned = run.outside.spawn_blocking(move || {
         let others: Vec<_> = planning.members().iter().map(|member| member.plan.clone()).collect();
-        (planning.planner)(&nodes, &others, first)
+        let planned = (planning.planner)(&nodes, &others, first)?;
+        let joining: Vec<_> = planned.iter().map(|(node, _)| node.clone()).collect();
+        planning.volumes.take_for(&joining).map(|()| planned)
     });
     let failed = |e| Err(Error::new(Kind::Host, "cannot plan").caused_by(io::Error::other(e)));
     let planned = planned.await.unwrap_or_else(failed)?;

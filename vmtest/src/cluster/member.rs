@@ -56,6 +56,8 @@ pub(crate) struct Member {
     means: Mutex<&'static str>,
     vmm: Mutex<Vmm>,
     rungs: Mutex<Vec<(Rung, Duration)>>,
+    /// Why its own probe has not succeeded yet.
+    refused: Mutex<Option<String>>,
     /// What has been plugged into its VMM, by place.
     attached: Mutex<[Option<DiskPlan>; HOTPLUG_PLACES]>,
 }
@@ -112,6 +114,7 @@ impl Member {
             means: Mutex::default(),
             vmm: Mutex::default(),
             rungs: Mutex::default(),
+            refused: Mutex::default(),
             attached: Mutex::default(),
         }
     }
@@ -253,8 +256,8 @@ impl Member {
 
     /// The first rung that has not been reached, `None` for a machine that is ready.
     pub(crate) fn waits_for(&self) -> Option<Rung> {
-        let reached = lock(&self.rungs).len();
-        Rung::ALL.get(reached).copied()
+        let probe = self.plan.ready.as_ref().map(|_| Rung::Probe);
+        Rung::ALL.into_iter().chain(probe).nth(lock(&self.rungs).len())
     }
 
     /// The rungs reached so far with the time each took.
@@ -273,8 +276,21 @@ impl Member {
     /// What it waits for and what it has reached, for an error; `None` for a machine that is ready.
     pub(crate) fn not_ready(&self) -> Option<String> {
         let (rung, name, climbed) = (self.waits_for()?, &self.plan.name, self.climbed());
-        let kernel = if rung == Rung::KernelSpeaks { format!(" of {}", self.plan.kernel) } else { String::new() };
-        Some(format!("node `{name}` waits for `{rung}`{kernel} after: {climbed}{}", self.console_tail()))
+        let of = match rung {
+            Rung::KernelSpeaks => format!(" of {}", self.plan.firmware.as_ref().unwrap_or(&self.plan.kernel)),
+            Rung::Probe => self.refused().map_or_else(String::new, |last| format!(", which says: {last},")),
+            _ => String::new(),
+        };
+        Some(format!("node `{name}` waits for `{rung}`{of} after: {climbed}{}", self.console_tail()))
+    }
+
+    /// The last answer of the machine's own probe, until it succeeds.
+    pub(crate) fn set_refused(&self, answer: Option<String>) {
+        *lock(&self.refused) = answer;
+    }
+
+    fn refused(&self) -> Option<String> {
+        lock(&self.refused).clone()
     }
 
     /// The last console lines, indented for an error.

@@ -206,12 +206,16 @@ mod tests {
     /// it has become another program. Seen without opening it, which would make one more descriptor to inherit.
     fn released(dir: LockedDir) -> PathBuf {
         let path = dir.path().to_owned();
-        let inode = path.join(LOCK).metadata().unwrap().ino();
         drop(dir);
+        wait_until_free(&path);
+        path
+    }
+
+    fn wait_until_free(run: &Path) {
+        let inode = run.join(LOCK).metadata().unwrap().ino();
         while std::fs::read_to_string("/proc/locks").unwrap().contains(&format!(":{inode} ")) {
             std::thread::yield_now();
         }
-        path
     }
 
     /// All paths below, with the times of their last change.
@@ -304,6 +308,7 @@ mod tests {
         drop(sleeper.wait());
 
         std::fs::write(&journal, text).unwrap();
+        wait_until_free(&unclear);
         assert_eq!(remove(&places).await.left(), Vec::<String>::new());
         assert!(!unclear.exists());
     }

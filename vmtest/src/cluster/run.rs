@@ -16,13 +16,13 @@ use tokio::{runtime::Handle, sync::watch};
 
 use super::{clock::Clock, hold::Hold, host_side::HostSide, member::Member, scratch::ScratchDir, tasks::Tasks};
 use crate::{
-    error::Error,
+    error::{Error, Kind},
     evidence::{Event, Recorder},
     guest::ssh::{Keys, Ssh},
-    host::{Claim, Journal, Keeper, LockedDir},
+    host::{Claim, HeldVolumes, Journal, Keeper, LockedDir},
     hypervisor::{Hypervisor, Site},
     net::{Capture, Links},
-    plan::{NodePlan, Plan, SSH_PORT},
+    plan::{NodePlan, Plan, ROOT, SSH_PORT},
     spec::NodeSpec,
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct Run {
     pub(crate) plan: Plan,
     /// Its share of the host, released when everything else is.
     pub(crate) claim: Claim,
+    /// What it has of volumes, until no machine has them any more.
+    pub(crate) volumes: HeldVolumes,
     pub(crate) dir: LockedDir,
     pub(crate) journal: Journal,
     pub(crate) keeper: Keeper,
@@ -114,7 +116,8 @@ impl Run {
     /// A machine that is planned and not yet made.
     pub(crate) fn new_member(&self, plan: NodePlan, base_initramfs: PathBuf) -> Arc<Member> {
         let address = (plan.first_interface().ip, SSH_PORT).into();
-        let ssh = Ssh::new(address, "root", self.keys.clone(), self.engine.clone());
+        let login = plan.login.as_deref().unwrap_or(ROOT);
+        let ssh = Ssh::new(address, login, self.keys.clone(), self.engine.clone());
         let dir = self.dir.path().join(&plan.name);
         let (recorder, tasks) = (self.recorder.clone(), self.tasks.clone());
         Arc::new(Member::new(plan, base_initramfs, dir, ssh, self.started, tasks, recorder))
@@ -127,7 +130,9 @@ impl Run {
     pub(crate) fn site<'a>(&'a self, member: &'a Member) -> Result<Site<'a>, Error> {
         let links = self.links.get_or_try_init(Links::open)?;
         let (node, networks) = (&member.plan, &self.plan.networks[..]);
-        Ok(Site { node, networks, dir: &member.dir, keeper: &self.keeper, links })
+        let failed = |e| Error::new(Kind::Host, "cannot pass on the locks of volumes").caused_by(e);
+        let locks = self.volumes.locks(node).map_err(failed)?;
+        Ok(Site { node, networks, dir: &member.dir, keeper: &self.keeper, links, locks })
     }
 
     /// These machines belong to the cluster from now on.

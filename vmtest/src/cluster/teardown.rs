@@ -1,23 +1,35 @@
 //! Removing what a run made, and looking for what nobody should have left: one function for every way in which a test
 //! can end.
 
-use std::{collections::BTreeSet, fs, time::Instant};
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::{
     host_side::{self, HostSide},
+    member::Member,
+    power::State,
     run::Run,
     undo::{end, undo_all},
 };
 use crate::{
-    evidence::Event,
+    evidence::{Event, say},
     host::{Effect, JOURNAL, Keeper, LOCK, ProcessId},
     plan::NetworkPlan,
+    spec::Capability,
 };
 
 /// The name of the socket in the directory of a run by which others talk to its owner.
 pub(crate) const CONTROL: &str = "control";
+
+/// A guest writes some hundred MiB in this time under emulation; what takes longer is said.
+const SYNCED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is added to the name of something that no plan has.
 const OF_NOBODY: &str = ", which is not of the framework: what a test makes in its cluster's network, it removes";
@@ -29,6 +41,7 @@ const OF_NOBODY: &str = ", which is not of the framework: what a test makes in i
 /// there though nobody had planned it.
 pub(crate) async fn teardown(run: &Run) -> Vec<String> {
     let began = Instant::now();
+    sync_volumes(run).await;
     // From here on nothing new is made.
     run.tasks.end().await;
     for keeper in run.keepers() {
@@ -45,11 +58,37 @@ pub(crate) async fn teardown(run: &Run) -> Vec<String> {
         let removed = run.scratch.remove().and_then(|()| run.dir.remove());
         left.extend(removed.err().map(|e| e.to_string()));
     }
+    // A machine that is left holds what it has.
+    run.volumes.release();
     run.claim.release();
     run.host.iter().for_each(HostSide::release);
     left.extend(leaks);
     run.emit(&Event::TornDown { took: began.elapsed(), left: left.clone() });
     left
+}
+
+/// Has each machine that writes a volume write what it holds in memory: what a test has put there shall be there for the next
+/// one, also where nobody has said `sync`. A machine that was killed has lost it.
+async fn sync_volumes(run: &Run) {
+    // What a fake machine writes is written.
+    if !run.plan.capabilities.has(Capability::OwnKernel) {
+        return;
+    }
+    let writes = |member: &Arc<Member>| {
+        let written = member.plan.disks.iter().any(|disk| disk.volume.is_some() && !disk.read_only);
+        written && member.state() == State::Running
+    };
+    let synced = |member: Arc<Member>| async move {
+        let sync = async { member.ssh.exec(b"sync".to_vec()).await?.ended().await };
+        if !matches!(timeout(SYNCED_WITHIN, member.while_alive(sync)).await, Ok(Ok(_))) {
+            let node = &member.plan.name;
+            say(format_args!(
+                "vmtest: {}: node `{node}` did not `sync` its volumes at the end: what it wrote last may be missing",
+                run.plan.name
+            ));
+        }
+    };
+    join_all(run.members().into_iter().filter(writes).map(synced)).await;
 }
 
 /// Ends children of the keeper that no record names. Where provisioning was dropped between a fork and its record,

@@ -33,8 +33,8 @@ impl Artifacts {
     /// The directory; made by this call. What is written to it is kept as it is.
     ///
     /// # Errors
-    /// [`Kind::Host`] where nothing is kept of this run, for want of a target directory that can be written and without
-    /// `VMTEST_ARTIFACTS`, and when the directory cannot be made.
+    /// [`Kind::Host`] where nothing is kept of this run, because `VMTEST_ARTIFACTS` says `none` or does not say where and there
+    /// is no target directory that can be written, and when the directory cannot be made.
     pub fn dir(&self) -> Result<PathBuf, Error> {
         let none = || {
             let why = "nothing is kept of this run: set VMTEST_ARTIFACTS to a directory that can be written";

@@ -13,7 +13,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Ending, Printed, Started, history, kept, place,
+    Ending, Printed, Started, history, kept,
+    passwords::without_passwords,
+    place,
     runner::{Runner, print_attachments},
 };
 use crate::host::{LineLog, random};
@@ -94,8 +96,8 @@ impl Attempt {
     }
 
     /// Adds an event, which is given as a line.
-    pub(crate) fn add(&self, line: &[u8]) {
-        self.timeline.add(line);
+    pub(crate) fn add(&self, line: &str) {
+        self.timeline.add(without_passwords(line).as_bytes());
     }
 
     /// A log of the console of a machine, with times.
@@ -113,8 +115,8 @@ impl Attempt {
 
     /// The same with what is written as JSON.
     pub(crate) fn write_json(&self, name: &str, value: &impl Serialize) {
-        let bytes = serde_json::to_vec(value).unwrap_or_default();
-        self.write(name, &bytes);
+        let text = serde_json::to_string(value).unwrap_or_default();
+        self.write(name, without_passwords(&text).as_bytes());
     }
 
     /// Writes a file of this name.

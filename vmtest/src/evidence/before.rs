@@ -1,6 +1,7 @@
 //! The attempt that a run repeats, for `cargo vmtest repro`: what is otherwise now.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     path::{Path, PathBuf},
 };
@@ -11,8 +12,10 @@ use serde_json::Value;
 use super::{
     Kept, Started,
     attempt::{PLAN, SPEC},
+    passwords::without_passwords,
     say, signature,
 };
+use crate::spec::{NodeSettings, NodeSpec};
 
 /// Has a test say what is otherwise than in the attempt in this directory; set by `cargo vmtest repro`.
 pub const REPEATS: &str = "VMTEST_INTERNAL_REPEATS";
@@ -20,6 +23,9 @@ pub const REPEATS: &str = "VMTEST_INTERNAL_REPEATS";
 const SHOWN: usize = 12;
 /// What other cluster a test asks for is seen from its beginning.
 const WIDTH: usize = 100;
+
+/// What of a node's settings says which image it has.
+const IMAGE: [&str; 3] = ["image", "packages", "prepare"];
 
 /// An earlier attempt of the same test.
 #[derive(Debug)]
@@ -41,21 +47,22 @@ impl Before {
 
     /// Says what the test asks for, what becomes of it and what runs it, as far as that is otherwise now.
     pub(super) fn planned(&self, spec: &impl Serialize, plan: &impl Serialize, backend: &str, now: &Started) {
-        let kept = |name: &str| -> Value {
-            fs::read(self.dir.join(name)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
-        };
-        let (then, spec) = (kept(SPEC), serde_json::to_value(spec).unwrap_or_default());
+        let kept = |name| self.kept(name);
+        let (then, spec) = (kept(SPEC), as_kept(spec));
         let base = |spec: &Value| PathBuf::from(spec["base"].as_str().unwrap_or_default());
         let then_places = [(&*self.started.cache, "$CACHE"), (&base(&then), "$BASE")];
         let here_places = [(&*now.cache, "$CACHE"), (&base(&spec), "$BASE")];
         let mut found = differences(&placed(&then, &then_places), &placed(&spec, &here_places));
         // What the test asks for explains what is planned for it.
         if found.is_empty() {
-            let (then, plan) = (kept(PLAN), serde_json::to_value(plan).unwrap_or_default());
+            let (then, plan) = (kept(PLAN), as_kept(plan));
             found = differences(&planned(&then, &then_places), &planned(&plan, &here_places));
         }
         found.extend(self.backend().filter(|then| then != backend).map(|then| format!("{then} → {backend}")));
         tell("vmtest: what is planned", &found, "the same: machines, images, disks and backend");
+        for volume in volumes(&serde_json::to_value(plan).unwrap_or_default()) {
+            say(format_args!("vmtest: the volume `{volume}` is as it is now; what was on it then is not kept"));
+        }
     }
 
     /// Says whether it has ended in the same way.
@@ -71,6 +78,27 @@ impl Before {
             (Some(now), then) if signature(now) == signature(then) => "vmtest: it fails as it did then".to_owned(),
             (Some(_), then) => format!("vmtest: it fails in another way; then: {}", first(then)),
         });
+    }
+
+    /// The image that this node had, by the name of its directory in the cache: where the test asks for the same one now.
+    pub(super) fn image_of(&self, node: &NodeSpec, defaults: &NodeSettings) -> Option<String> {
+        let (spec, plan) = (self.kept(SPEC), self.kept(PLAN));
+        let place = |nodes: &Value| nodes.as_array()?.iter().position(|then| then["name"] == *node.name);
+        let then = &spec["nodes"][place(&spec["nodes"])?];
+        let same = |then: &Value, now: &NodeSettings| {
+            let now = as_kept(now);
+            IMAGE.iter().all(|key| then[key] == now[key])
+        };
+        if !same(&then["settings"], &node.settings) || !same(&spec["defaults"], defaults) {
+            return None;
+        }
+        let initramfs = Path::new(plan["base_initramfs"][place(&plan["nodes"])?].as_str()?);
+        Some(initramfs.parent()?.file_name()?.to_str()?.to_owned())
+    }
+
+    /// One of its files.
+    fn kept(&self, name: &str) -> Value {
+        fs::read(self.dir.join(name)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
     /// What ran it, with its version.
@@ -105,12 +133,29 @@ fn host(started: &Started) -> Value {
     serde_json::json!({ "vmtest": vmtest, "profile": profile, "host": host, "settings": settings })
 }
 
+/// What would be written of it, to be compared with what was.
+fn as_kept(value: &impl Serialize) -> Value {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    serde_json::from_str(&without_passwords(&text)).unwrap_or_default()
+}
+
 /// A plan, without what is another in each run.
 fn planned(plan: &Value, places: &[(&Path, &str)]) -> Value {
     let mut plan = placed(plan, places);
     let in_host = plan["networks"].as_array().is_some_and(|all| all.iter().any(|network| !network["host"].is_null()));
+    let has_volumes = !volumes(&plan).is_empty();
+    let nodes = plan["nodes"].as_array_mut().into_iter().flatten();
+    for disk in nodes.flat_map(|node| node["disks"].as_array_mut().into_iter().flatten()) {
+        if let Some(volume) = disk.get_mut("volume").and_then(Value::as_object_mut) {
+            volume.remove("room");
+        }
+    }
     if let Some(fields) = plan.as_object_mut() {
         fields.remove("egress");
+        if has_volumes {
+            // How much room they take depends on what is on them.
+            fields.remove("claim");
+        }
         if in_host {
             fields.remove("networks");
         }
@@ -122,6 +167,13 @@ fn planned(plan: &Value, places: &[(&Path, &str)]) -> Value {
         node.remove("kernel_args");
     }
     plan
+}
+
+/// The names of the volumes of a plan.
+fn volumes(plan: &Value) -> BTreeSet<String> {
+    let nodes = plan["nodes"].as_array().into_iter().flatten();
+    let disks = nodes.flat_map(|node| node["disks"].as_array().into_iter().flatten());
+    disks.filter_map(|disk| Some(disk["volume"]["name"].as_str()?.to_owned())).collect()
 }
 
 /// With these directories by their names.
@@ -151,7 +203,7 @@ fn differ(path: &str, then: &Value, now: &Value, found: &mut Vec<String>) {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match (then, now) {
         (Value::Object(a), Value::Object(b)) => {
-            let names: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+            let names: BTreeSet<_> = a.keys().chain(b.keys()).collect();
             for name in names {
                 differ(&below(name), &then[name], &now[name], found);
             }
@@ -204,9 +256,12 @@ mod tests {
         let plan = |number: u8| {
             json!({
                 "networks": [{"name": "default", "host": {"number": number}}], "timeout": 1,
-                "nodes": [{"name": "web", "memory": 5, "interfaces": [number]}], "egress": {"way": number},
+                "nodes": [{"name": "web", "memory": 5, "interfaces": [number],
+                           "disks": [{"at": "/srv", "volume": {"name": "data", "room": number}}, {"at": "/x"}]}],
+                "egress": {"way": number}, "claim": {"disk": number},
             })
         };
         assert_eq!(differences(&planned(&plan(1), &[]), &planned(&plan(2), &[])), Vec::<String>::new());
+        assert_eq!(volumes(&plan(1)).into_iter().collect::<Vec<_>>(), ["data"]);
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// A failure and the rest take a screen together: 40 lines. Of a longer message the beginning and the end are shown.
-const HEAD: usize = 16;
+const HEAD: usize = 15;
 const TAIL: usize = 5;
 /// The same of a message that shows a console itself, so that no other is shown.
 const TAIL_WITH_CONSOLE: usize = 14;
@@ -43,6 +43,8 @@ pub(super) struct Digest<'a> {
     pub(super) findings: &'a [Finding],
     /// The last lines of the console of each node, or of its VMM's log where the machine has not come to say anything.
     pub(super) consoles: &'a [LastLines],
+    /// The machines that run and were asked in vain.
+    pub(super) unanswered: &'a [Unanswered],
     pub(super) artifacts: Option<&'a Path>,
     /// The line that runs it again by Cargo alone.
     pub(super) again: &'a str,
@@ -55,6 +57,13 @@ pub(crate) struct LastLines {
     /// Of what they are the last.
     pub(crate) of: &'static str,
     pub(crate) lines: Vec<String>,
+}
+
+/// A machine that runs and has not said why a test fails.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    pub(crate) node: String,
+    pub(crate) why: String,
 }
 
 /// Where to look first.
@@ -96,10 +105,16 @@ impl Digest<'_> {
         self.failed.filter(|(_, _, when)| *when + RECENT >= self.at)
     }
 
+    /// What was waited for: not processes that run beside the test, where something has just failed.
+    fn awaited(&self) -> &[Awaited] {
+        let beside = self.awaited.iter().all(|work| work.kind == Work::Process);
+        if beside && self.just_failed().is_some() { &[] } else { self.awaited }
+    }
+
     /// The node of the first anomaly, else that on which something was waited for.
     fn node(&self) -> Option<String> {
         let of_work = || {
-            let awaited = self.awaited.iter().find_map(|work| work.node.clone());
+            let awaited = self.awaited().iter().find_map(|work| work.node.clone());
             awaited.or_else(|| self.just_failed()?.0.node.clone())
         };
         self.earliest().map(|finding| finding.node.clone()).or_else(of_work)
@@ -122,16 +137,26 @@ impl Digest<'_> {
     }
 
     fn write_awaited(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for work in self.awaited.iter().take(SHOWN_AWAITED) {
+        let awaited = self.awaited();
+        for work in awaited.iter().take(SHOWN_AWAITED) {
             let took = self.at.saturating_sub(work.since).as_secs_f64();
             writeln!(f, "  awaited: {}, for {took:.1} s", Shown(work))?;
         }
-        if self.awaited.is_empty()
+        if awaited.is_empty()
             && let Some((work, how, _)) = self.just_failed()
         {
             writeln!(f, "  failed: {}: {}", Shown(work), cut(how.lines().next().unwrap_or_default()))?;
         }
         Ok(())
+    }
+
+    fn write_unanswered(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((Unanswered { node, why }, others)) = self.unanswered.split_first() else { return Ok(()) };
+        write!(f, "  nothing from inside `{node}`: {}", cut(why.lines().next().unwrap_or_default()))?;
+        match others.len() {
+            0 => writeln!(f),
+            others => writeln!(f, "; and {others} more"),
+        }
     }
 
     fn write_earliest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,6 +175,7 @@ impl fmt::Display for Digest<'_> {
         writeln!(f, "first cause, {:.1} s after the start:", self.first().at)?;
         self.write_awaited(f)?;
         self.write_earliest(f)?;
+        self.write_unanswered(f)?;
         let node = self.node();
         let console = self.consoles.iter().find(|last| Some(&last.node) == node.as_ref() && !last.lines.is_empty());
         // A message with a console shows more of it.
@@ -209,6 +235,7 @@ mod tests {
             at: Duration::from_secs(12),
             findings,
             consoles,
+            unanswered: &[],
             artifacts: Some(Path::new("/artifacts/1")),
             again: "cargo test",
         }
@@ -217,6 +244,10 @@ mod tests {
     fn finding(at: u64, node: &str, allowed: bool) -> Finding {
         let line = format!("[ 1.0] Out of memory: Killed process {at}");
         Finding { at: Duration::from_secs(at), node: node.into(), sign: Sign::Oom, line, allowed }
+    }
+
+    fn silent(node: &str) -> Unanswered {
+        Unanswered { node: node.to_owned(), why: "it has not answered\nat all".to_owned() }
     }
 
     #[test]
@@ -233,13 +264,15 @@ mod tests {
             what: "somebody listens on port 80".into(),
             since: Duration::from_secs(2),
         }];
-        let digest = Digest { awaited: &awaited, ..digest("timed out", &findings, &consoles) };
+        let unanswered = ["db", "web"].map(silent);
+        let digest = Digest { awaited: &awaited, unanswered: &unanswered, ..digest("timed out", &findings, &consoles) };
         expect![[r#"
             timed out
             first cause, 9.0 s after the start:
               awaited: until somebody listens on port 80 on `web`, for 10.0 s
               earliest anomaly: an out-of-memory kill on `db`, 3.0 s before the failure:
                 [ 1.0] Out of memory: Killed process 9
+              nothing from inside `db`: it has not answered; and 1 more
               last lines of the console of `db`:
                 the last line of db
               everything: /artifacts/1
@@ -266,6 +299,13 @@ mod tests {
               by cargo alone: cargo test
               again: cargo vmtest repro /artifacts/1"#]]
         .assert_eq(&Digest { failed: Some(&failed), ..digest("`false` failed", &[], &[]) }.to_string());
+
+        let beside = Awaited { node: None, kind: Work::Process, what: "serve".into(), since: Duration::ZERO };
+        let awaited = [beside];
+        let digest = Digest { awaited: &awaited, failed: Some(&failed), ..digest("`false` failed", &[], &[]) };
+        assert!(digest.to_string().contains("\n  failed: `false` on `db`"), "{digest}");
+        let digest = Digest { failed: None, ..digest };
+        assert!(digest.to_string().contains("\n  awaited: `serve`, for 12.0 s"), "{digest}");
     }
 
     #[test]
@@ -277,11 +317,14 @@ mod tests {
         let awaited: Vec<_> = (0..50)
             .map(|n| Awaited { node: None, kind: Work::Command, what: format!("a\n{n}"), since: Duration::ZERO })
             .collect();
-        let text = Digest { awaited: &awaited, ..digest(&message, &findings, &consoles) }.to_string();
+        let unanswered: Vec<_> = (0..9).map(|n| silent(&n.to_string())).collect();
+        let long =
+            |message| Digest { awaited: &awaited, unanswered: &unanswered, ..digest(message, &findings, &consoles) };
+        let text = long(&message).to_string();
         assert!(text.lines().count() <= 40, "{text}");
         let with_console = format!("{CONSOLE_MARK}\n{message}");
-        let longest = Digest { awaited: &awaited, ..digest(&with_console, &findings, &consoles) }.to_string();
+        let longest = long(&with_console).to_string();
         assert!(longest.lines().count() <= 40, "{longest}");
-        assert!(text.contains("line 0\n") && text.contains("line 499\n") && text.contains("[479 lines more"), "{text}");
+        assert!(text.contains("line 0\n") && text.contains("line 499\n") && text.contains("[480 lines more"), "{text}");
     }
 }

@@ -28,6 +28,21 @@ pub enum Event {
         /// How much of the whole is done.
         percent: u64,
     },
+    /// A volume is waited for, because another test has it. This time counts against no timeout.
+    Volume {
+        /// Its name.
+        volume: String,
+        /// Who has it.
+        whom: String,
+    },
+    /// The test has it, after it had to wait.
+    VolumeTaken {
+        /// Its name.
+        volume: String,
+        /// How long it waited.
+        #[serde(serialize_with = "seconds")]
+        waited: Duration,
+    },
     /// The cluster, or machines that join it, waits for its share of the host; again whenever that changes. This time
     /// counts against no timeout.
     Waiting(Waiting),
@@ -135,6 +150,13 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         failure: Option<String>,
     },
+    /// A machine that runs was asked why the test fails, and has not said it.
+    Unanswered {
+        /// The node.
+        node: String,
+        /// Why not.
+        why: String,
+    },
     /// Everything is removed.
     TornDown {
         /// How long the teardown took.
@@ -151,6 +173,7 @@ impl Event {
         matches!(
             self,
             Self::Granted { .. }
+                | Self::VolumeTaken { .. }
                 | Self::Planned { .. }
                 | Self::NetworkUp { .. }
                 | Self::Ready { .. }

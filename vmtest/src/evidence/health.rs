@@ -178,6 +178,18 @@ mod tests {
             allowed,
         };
         assert_eq!(complaint(&[finding(Sign::Oom, true), finding(Sign::Panic, false)]), None);
+        for (sign, word) in [
+            (Sign::Oops, "oops"),
+            (Sign::Bug, "bug"),
+            (Sign::Lockup, "lockup"),
+            (Sign::HungTask, "hung-task"),
+            (Sign::Oom, "oom"),
+            (Sign::FilesystemError, "filesystem-error"),
+            (Sign::Segfault, "segfault"),
+        ] {
+            let said = complaint(&[finding(sign, false)]).unwrap();
+            assert!(said.contains(&format!("write `allow(\"{word}\")`")), "{said}");
+        }
         let said = "node `db`: its kernel has reported an out-of-memory kill\n  db at 1.500 s: the line\n  \
                     if this is what the test is about, write `allow(\"oom\")`";
         assert_eq!(complaint(&[finding(Sign::Ended, false), finding(Sign::Oom, false)]).unwrap(), said);

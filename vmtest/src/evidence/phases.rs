@@ -18,7 +18,10 @@ impl Phases {
     pub(super) fn note(&mut self, event: &Event, at: Duration) {
         match event {
             // Machines that join later wait too, and that is part of the body.
-            Event::Granted { waited } if self.backend.is_empty() => self.set(TimedPhase::Lease, *waited),
+            Event::Granted { waited } | Event::VolumeTaken { waited, .. } if self.backend.is_empty() => {
+                let before = self.took.get(&TimedPhase::Lease).copied().unwrap_or_default();
+                self.set(TimedPhase::Lease, before + *waited);
+            }
             Event::Planned { backend, .. } => {
                 self.backend.clone_from(backend);
                 let waited = self.took.get(&TimedPhase::Lease).copied().unwrap_or_default();
@@ -78,7 +81,8 @@ mod tests {
     fn some() -> Phases {
         let mut phases = Phases::default();
         let planned = Event::Planned { run: "r".into(), nodes: vec![], backend: "fake".into() };
-        phases.note(&Event::Granted { waited: ms(5000) }, ms(5010));
+        phases.note(&Event::VolumeTaken { volume: "v".into(), waited: ms(2000) }, ms(2005));
+        phases.note(&Event::Granted { waited: ms(3000) }, ms(5010));
         phases.note(&planned, ms(5020));
         phases.note(&Event::NetworkUp { after: ms(3) }, ms(5023));
         phases.note(&Event::Ready { after: ms(2003) }, ms(7023));

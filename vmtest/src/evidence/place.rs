@@ -12,16 +12,40 @@ const TARGET_TAG: &str = "CACHEDIR.TAG";
 /// A file name has at most 255 bytes, and more than this says nothing.
 const LONGEST_NAME: usize = 180;
 
-/// Where the attempts of all tests of this process are: the setting, else `vmtest` in the target directory in which the
-/// running binary is, else in that of the crate of the test; a program that is neither built there nor a test keeps none.
-pub(crate) fn root(setting: Option<&Path>, crate_dir: Option<&Path>) -> Option<PathBuf> {
-    let absolute = |path: &Path| std::path::absolute(path).ok();
-    if let Some(set) = setting {
-        return absolute(set);
+/// The value of `VMTEST_ARTIFACTS` by which nothing is kept.
+pub const KEEP_NOTHING: &str = "none";
+
+/// Where artifacts are to be kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// `vmtest` in the target directory in which the running binary is, else in that of the crate of the test; a program that
+    /// is neither built there nor a test keeps none.
+    #[default]
+    InTarget,
+    Below(PathBuf),
+    Nothing,
+}
+
+impl Keeping {
+    /// What the value of the setting means.
+    pub(crate) fn of(value: String) -> Self {
+        if value == KEEP_NOTHING { Self::Nothing } else { Self::Below(value.into()) }
     }
-    let exe = env::current_exe().ok();
-    let target = exe.as_deref().and_then(target_of).or_else(|| Some(crate_dir?.join("target")));
-    absolute(&target?.join("vmtest"))
+
+    /// Where the attempts of all tests of this process are, if they are kept.
+    pub(crate) fn root(&self, crate_dir: Option<&Path>) -> Option<PathBuf> {
+        let in_target = || {
+            let exe = env::current_exe().ok();
+            let target = exe.as_deref().and_then(target_of).or_else(|| Some(crate_dir?.join("target")));
+            Some(target?.join("vmtest"))
+        };
+        let root = match self {
+            Self::InTarget => in_target()?,
+            Self::Below(dir) => dir.clone(),
+            Self::Nothing => return None,
+        };
+        std::path::absolute(root).ok()
+    }
 }
 
 /// The target directory in which a binary was built, also where it has been taken to in an archive.
@@ -110,6 +134,15 @@ mod tests {
         fs::write(dir.path().join("target").join(TARGET_TAG), "").unwrap();
         assert_eq!(target_of(&exe).unwrap(), dir.path().join("target"));
         assert_eq!(target_of(Path::new("/usr/bin/tool")), None);
+    }
+
+    #[test]
+    fn a_setting_names_a_directory_or_forbids_all() {
+        let crate_dir = Some(Path::new("/crate"));
+        assert_eq!(Keeping::of("/kept".into()).root(crate_dir).unwrap(), Path::new("/kept"));
+        assert_eq!(Keeping::of("none".into()).root(crate_dir), None);
+        assert!(Keeping::of("./none".into()).root(None).unwrap().ends_with("none"));
+        assert!(Keeping::InTarget.root(crate_dir).unwrap().ends_with("vmtest"));
     }
 
     #[test]

@@ -19,9 +19,10 @@ use super::{
     Ending, Event, Observer, Outcome, Printed, Started,
     attempt::{Attempt, DIGEST, FAILURE, PLAN, SPEC, shortened},
     before::Before,
-    digest::{Digest, LastLines},
+    digest::{Digest, LastLines, Unanswered},
     health::{Finding, Sign, complaint},
     history::PastRun,
+    passwords::without_passwords,
     phases::Phases,
     place,
     signature::signature,
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::{
     host::{OnLine, containing_panics},
-    spec::ClusterSpec,
+    spec::{ClusterSpec, NodeSpec},
 };
 
 thread_local! {
@@ -131,6 +132,12 @@ impl Recorder {
         }
     }
 
+    /// In a run that repeats an attempt, the image that this node had then, by the name of its directory in the cache, where
+    /// the test asks for the same one now.
+    pub(crate) fn image_then(&self, node: &NodeSpec) -> Option<String> {
+        self.before.as_ref()?.image_of(node, &self.spec.defaults)
+    }
+
     /// Where the artifacts of this attempt are, if they are kept.
     pub(crate) fn attempt(&self) -> Option<&Attempt> {
         self.attempt.as_ref()
@@ -150,8 +157,8 @@ impl Recorder {
         }
         if let Some(attempt) = &self.attempt {
             let line = Line { at: now.as_secs_f64(), event };
-            if let Ok(mut line) = serde_json::to_vec(&line) {
-                line.push(b'\n');
+            if let Ok(mut line) = serde_json::to_string(&line) {
+                line.push('\n');
                 attempt.add(&line);
             }
         }
@@ -247,9 +254,17 @@ impl Recorder {
         complaint(&self.lock().findings)
     }
 
-    /// What is printed of a failure, whose own words these are, printed already or not, with the last lines of each console.
-    pub(crate) fn failed(&self, message: &str, printed: bool, consoles: &[LastLines]) -> String {
+    /// What is printed of a failure, whose own words these are, printed already or not, with the last lines of each console
+    /// and the machines that were asked in vain.
+    pub(crate) fn failed(
+        &self,
+        message: &str,
+        printed: bool,
+        consoles: &[LastLines],
+        unanswered: &[Unanswered],
+    ) -> String {
         self.note_awaited();
+        let message = &*without_passwords(message);
         let seen = self.lock();
         let (awaited, at) = seen.awaited.clone().unwrap_or_default();
         let digest = Digest {
@@ -260,6 +275,7 @@ impl Recorder {
             at,
             findings: &seen.findings,
             consoles,
+            unanswered,
             artifacts: self.attempt.as_ref().map(Attempt::dir),
             again: &super::again::by_cargo(&self.spec, &self.test),
         };

@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use regex::Regex;
 
+use super::passwords::without_passwords;
+
 /// What follows shows a console, which says something else each time.
 const CONSOLE_MARK: &str = super::digest::CONSOLE_MARK;
 /// What follows is said of each failure.
@@ -28,6 +30,7 @@ pub fn signature(failure: &str) -> String {
     static PATTERNS: OnceLock<Vec<(Regex, &str)>> = OnceLock::new();
     let compile = |&(pattern, by): &(&str, &'static str)| (Regex::new(pattern).expect("a pattern of ours"), by);
     let patterns = PATTERNS.get_or_init(|| DIFFERENT.iter().map(compile).collect());
+    let failure = without_passwords(failure);
     let words = failure.lines().map(str::trim).filter(|line| !line.is_empty());
     let is_own = |line: &&str| !line.contains(CONSOLE_MARK) && !line.starts_with(DIGEST_MARK);
     let words: Vec<_> = words.take_while(is_own).take(LINES).collect();

@@ -97,7 +97,8 @@ impl Started {
             target: again::target(base, &binary),
             profile: place::profile(),
             pid: std::process::id(),
-            unix_time: unix.as_secs_f64(),
+            // In JSON a number with few digits is the same when it is read.
+            unix_time: unix.as_millis() as f64 / 1000.0,
             settings: settings.collect(),
             runner_attempt: env::var("NEXTEST_ATTEMPT").ok(),
             runner: Runner::get().as_ref().map(Runner::to_json),

@@ -26,7 +26,15 @@ const KILLED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Begins a session if the shell does not lead one: under OpenSSH it does, and there `setsid` would fork and lose the
 /// exit code; under dropbear it does not.
-const IN_A_SESSION: &str = "read -r _ _ _ _ group _ </proc/$$/stat; [ \"$group\" = $$ ] || set -- setsid; exec \"$@\" ";
+const IN_A_SESSION: &str = "read -r _ _ _ _ group _ </proc/$$/stat; [ \"$group\" = $$ ] || set -- setsid; ";
+/// The shell becomes what follows, in that session.
+const BECOME: &str = "exec \"$@\" ";
+
+/// Variables by which shells, the loader and `su` are steered. They are set for the command alone, after the programs that
+/// start it have been found.
+const STEERING: [&[u8]; 9] = [b"BASH_ENV", b"ENV", b"HOME", b"IFS", b"LOGNAME", b"PATH", b"PWD", b"SHELL", b"USER"];
+/// What the names of those of the loader begin with.
+const OF_THE_LOADER: &[u8] = b"LD_";
 
 /// An environment variable that marks the processes of one command, so that all of them are found, whichever group or
 /// session they moved to. Random, because a forked snapshot has commands of its own.
@@ -68,18 +76,24 @@ impl Command {
 
     /// What the guest's shell is given, and the mark of this one run: a session of its own, so that what the command does to its process group does
     /// not reach the SSH server, with the mark and the variables in its environment. Servers refuse variables that are
-    /// sent beside the command, so they are exported before it.
+    /// sent beside the command, so they are exported before it: by the shell that becomes the command, so that no list of
+    /// processes shows their values.
     ///
     /// # Errors
     /// [`Kind::Spec`] for a NUL byte, or a name that no shell takes for a variable or a user.
     pub(crate) fn line(&self) -> Result<(Vec<u8>, Mark), Error> {
-        let mut inner = Vec::new();
+        let (mut outer, mut inner) = (Vec::new(), Vec::new());
         for (name, value) in &self.env {
             check_variable(name)?;
-            inner.extend([b"export ", name.as_bytes(), b"=", &quoted(value), b"\n"].concat());
+            let (name, value) = (name.as_bytes(), quoted(value));
+            if STEERING.contains(&name) || name.starts_with(OF_THE_LOADER) {
+                inner.extend([b"export ", name, b"=", &value, b"\n"].concat());
+            } else {
+                outer.extend([b"export ", name, b"=", &value, b"; "].concat());
+            }
         }
         inner.extend(self.text.as_bytes());
-        if inner.contains(&0) {
+        if outer.contains(&0) || inner.contains(&0) {
             let shown = self.shown().replace('\0', "\\0");
             return Err(Error::new(Kind::Spec, format!("`{shown}` holds a NUL byte, which no command line can")));
         }
@@ -90,7 +104,8 @@ impl Command {
         };
         let random = random().map_err(|e| Error::new(Kind::Host, "cannot mark a command").caused_by(e))?;
         let mark = Mark(format!("VMTEST_COMMAND={:016x}", u64::from_ne_bytes(random)));
-        Ok(([b"export ", mark.0.as_bytes(), b"; ", IN_A_SESSION.as_bytes(), shell.as_slice()].concat(), mark))
+        let begin = [b"export ", mark.0.as_bytes(), b"; ", IN_A_SESSION.as_bytes()].concat();
+        Ok(([&*begin, &*outer, BECOME.as_bytes(), &*shell].concat(), mark))
     }
 }
 
@@ -246,6 +261,24 @@ mod tests {
         command.env("A", "a 'quoted' $HOME `x` \n line");
         command.env("B", OsStr::from_bytes(b"\xff"));
         assert_eq!(ran(command.line().unwrap().0), "a 'quoted' $HOME `x` \n line|it's|\u{fffd}|");
+    }
+
+    #[test]
+    fn variables_are_in_no_list_of_processes() {
+        let mut command = Command::new("echo \"$TOKEN\"; tr '\\0' ' ' </proc/$$/cmdline");
+        command.env("TOKEN", "a-secret");
+        let ran = ran(command.line().unwrap().0);
+        assert_eq!(ran.matches("a-secret").count(), 1, "{ran}");
+        assert!(ran.starts_with("a-secret\n") && ran.contains("/proc/$$/cmdline"), "{ran}");
+    }
+
+    #[test]
+    fn what_steers_a_shell_is_set_for_the_command_alone() {
+        let mut command = Command::new("echo \"$PATH|$LD_LIBRARY_PATH|$group|$IFS|\"");
+        for (name, value) in [("PATH", "/none"), ("LD_LIBRARY_PATH", "/no"), ("group", "mine"), ("IFS", "x")] {
+            command.env(name, value);
+        }
+        assert_eq!(ran(command.line().unwrap().0), "/none|/no|mine|x|\n");
     }
 
     #[test]

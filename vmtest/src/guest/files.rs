@@ -120,7 +120,8 @@ async fn send(
     match written {
         // What the guest has is not whole, and this host cannot read the rest.
         Err(e) if reads => {
-            leash.kill(&exec).await?;
+            // That a guest cannot be told is not why it failed.
+            drop(leash.kill(&exec).await);
             return Err(Error::new(Kind::Host, what()).caused_by(e));
         }
         // Else the guest wanted no more, and will say why.
@@ -152,7 +153,7 @@ pub(crate) async fn download(ssh: &Ssh, from: &OsStr, to: PathBuf, moved: Moved)
         moved(piece.len() as u64);
         if pieces.send(Piece::Bytes(piece)).await.is_err() {
             // The host cannot keep it; why is what unpacking says.
-            leash.kill(&exec).await?;
+            drop(leash.kill(&exec).await);
             break;
         }
     }

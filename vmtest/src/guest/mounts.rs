@@ -64,6 +64,8 @@ mod tests {
             label: "it's data".into(),
             at: (*at).into(),
             read_only: *read_only,
+            below: None,
+            volume: None,
         };
         let disks: Vec<_> = disks.iter().map(disk).collect();
         let output = Command::new("sh").arg("-c").arg(check(&disks, false).unwrap()).output().unwrap();

@@ -25,6 +25,7 @@ pub(crate) fn config(node: &NodePlan, cluster: &Plan, all: &[NodePlan], keys: &K
             .as_ref()
             .and_then(|_| Some(node.places(&cluster.networks).next()?.0.gateway.to_string())),
         authorized_key: keys.authorized_key(),
+        login: node.login.clone(),
         host_key: HostKey { private: keys.host_seed(), public: keys.host_public(), openssh: keys.host_private() },
         mounts: node
             .mounted()

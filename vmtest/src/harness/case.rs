@@ -16,8 +16,8 @@ use crate::{
     cluster::Cluster,
     failure::Failure,
     spec::{
-        Allow, Budget, Capability, ClusterSpec, FixtureSpec, NetworkPlace, NetworkSpec, NodeSettings, NodeSpec,
-        TimedPhase,
+        Allow, Budget, Capability, ClusterSpec, FixtureSpec, Image, NetworkPlace, NetworkSpec, NodeSettings, NodeSpec,
+        TimedPhase, Volume, VolumeSpec,
     },
 };
 
@@ -48,6 +48,8 @@ pub struct TestCase {
 pub enum Setting {
     /// `image = ".."`
     Image(&'static str),
+    /// `image = function`
+    ImageOf(fn() -> Image),
     /// `packages(..)`; one for each of its values.
     Package(&'static str),
     /// `prepare = ".."`
@@ -66,6 +68,17 @@ pub enum Setting {
         at: Option<&'static str>,
         /// The disk's label.
         label: Option<&'static str>,
+    },
+    /// `volume("name", at = "..", size = "..", access = "..")`
+    Volume {
+        /// Its name.
+        name: &'static str,
+        /// Where it is mounted.
+        at: Option<&'static str>,
+        /// Its size in bytes.
+        bytes: Option<u64>,
+        /// Whether it is only read.
+        read_only: bool,
     },
     /// `network("name", ip = "..", mac = "..")`
     Network {
@@ -96,6 +109,12 @@ pub enum Setting {
     Timeout(u64),
     /// `kernel = ".."`
     Kernel(&'static str),
+    /// `login = ".."`
+    Login(&'static str),
+    /// `ready = ".."`
+    Ready(&'static str),
+    /// `firmware = ".."`
+    Firmware(&'static str),
     /// `kernel_args = ".."`
     KernelArgs(&'static str),
     /// `backend = ".."`, one or more, separated by commas.
@@ -212,9 +231,13 @@ fn written(mac: [u8; 6]) -> String {
 fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
     for setting in settings {
         match *setting {
-            Setting::Image(name) => to.image = Some(name.to_owned()),
+            Setting::Image(name) => to.image = Some(name.into()),
+            Setting::ImageOf(make) => to.image = Some(make()),
             Setting::Package(name) => drop(to.packages.insert(name.to_owned())),
             Setting::Prepare(program) => to.prepare = Some(program.into()),
+            Setting::Login(account) => to.login = Some(account.to_owned()),
+            Setting::Ready(command) => to.ready = Some(command.to_owned()),
+            Setting::Firmware(name) => to.firmware = Some(name.into()),
             Setting::Cpus(n) => to.cpus = Some(n),
             Setting::MaxCpus(n) => to.max_cpus = Some(n),
             Setting::Memory(bytes) => to.memory = Some(bytes),
@@ -230,6 +253,11 @@ fn apply_node_settings(settings: &[Setting], to: &mut NodeSettings) {
                 let fixture = Fixture::from_dir(dir);
                 let fixture = label.into_iter().fold(fixture, Fixture::label);
                 to.fixtures.push(FixtureSpec { fixture, at: at.map(str::to_owned) });
+            }
+            Setting::Volume { name, at, bytes, read_only } => {
+                let volume = bytes.into_iter().fold(Volume::new(name), Volume::size);
+                let volume = if read_only { volume.read_only() } else { volume };
+                to.volumes.push(VolumeSpec { volume, at: at.map(str::to_owned) });
             }
             Setting::Ip(_)
             | Setting::Mac(_)

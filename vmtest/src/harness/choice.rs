@@ -240,7 +240,7 @@ mod tests {
         }
 
         fn capabilities(&self) -> Capabilities {
-            Capabilities { emulated: true, can: [Capability::Nested].into(), overhead: 0 }
+            Capabilities { emulated: true, can: [Capability::Nested].into(), ..Capabilities::default() }
         }
 
         fn render(&self, node: &NodePlan, from: Option<&Saved>) -> LaunchPlan {

@@ -1,9 +1,9 @@
 //! Looks at the host for what a plan needs, and makes what the cache does not have.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -15,19 +15,20 @@ use super::{
     choice::{Chosen, choose, describe, lacks_required_kvm},
     progress::BuildProgress,
     settings::Settings,
+    volumes::volume_facts,
 };
 use crate::{
     cluster::Planner,
     error::{Error, Kind},
-    evidence::{Event, Recorder},
+    evidence::{Event, Recorder, say},
     host::host_prefix,
     hypervisor::{self, Hypervisor},
     net::{self, Claimed},
     plan::{
-        BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, HostFacts, ImageFacts, KernelFacts, NetworkPlan,
-        RootFacts, image_of, plan_more,
+        BackendFacts, BudgetFacts, Capabilities, CloudFacts, Facts, FixtureFacts, HostFacts, ImageFacts, KernelFacts,
+        ModulesFacts, NetworkPlan, RootFacts, image_of, plan_more,
     },
-    spec::{Capability, ClusterSpec, NetworkPlace},
+    spec::{Capability, ClusterSpec, NetworkPlace, NodeSpec},
 };
 
 /// What a plan is made from.
@@ -36,7 +37,7 @@ pub(super) struct Gathered {
     pub(super) hypervisor: Option<Arc<dyn Hypervisor>>,
     /// The backend for people, with why it is not one that comes before it.
     pub(super) backend: String,
-    /// Whether a test that cannot be planned may be skipped: the settings say so, images and fixtures are not to blame, and
+    /// Whether a test that cannot be planned may be skipped: the settings say so, images, fixtures and volumes are not to blame, and
     /// `VMTEST_REQUIRE` does not name what the host lacks.
     pub(super) may_skip: bool,
     /// Keep the disks and images in the cache.
@@ -110,8 +111,9 @@ pub(super) fn gather(
     let known = chosen.known();
     let Chosen { hypervisor, passed_over, required, .. } = chosen;
     let backend = hypervisor.as_ref().map(|found| describe(&**found, &passed_over)).unwrap_or_default();
-    let images: BTreeSet<_> =
-        spec.nodes.iter().map(|node| image_of(&node.settings, &spec.defaults, &spec.base)).collect();
+    // With the one of then, in a run that repeats another.
+    let asked = |node: &NodeSpec| (image_of(&node.settings, &spec.defaults, &spec.base), recorder.image_then(node));
+    let images: BTreeMap<_, _> = spec.nodes.iter().map(asked).collect();
     let kernels: BTreeSet<_> = all().filter_map(|node| node.kernel.as_ref()).collect();
     let fixtures: BTreeSet<_> = all().flat_map(|node| &node.fixtures).map(|asked| &asked.fixture).collect();
     let build = |asked: &Fixture| build_fixture(settings, &spec.base, asked, recorder);
@@ -131,17 +133,29 @@ pub(super) fn gather(
     let build = hypervisor.is_ok() && missing.is_empty() && fixtures.iter().all(|(_, built)| built.is_ok());
     let own_kernel = hypervisor.as_ref().is_ok_and(|found| found.capabilities().has(Capability::OwnKernel));
     let elf = hypervisor.as_ref().is_ok_and(|found| found.boots_elf_only());
-    let image = |spec: ImageSpec| {
+    let mut image = |spec: &ImageSpec, then: Option<&str>, may_build: bool| {
         // Nor is one built that this backend cannot run, which the plan says.
-        let build = build && (own_kernel || spec.needs_no_kernel());
-        let facts = image(&cache, &spec, recorder, build.then_some(elf)).map(|found| {
+        let build = build && may_build && (own_kernel || spec.needs_no_kernel());
+        let facts = find_image(&cache, spec, then, recorder, build.then_some(elf)).map(|found| {
             found.map(|(facts, hold)| {
                 held.images.push(hold);
                 facts
             })
         });
-        Some((spec, facts.transpose()?))
+        facts.transpose()
     };
+    let of_node = |(spec, then): (ImageSpec, Option<String>)| {
+        let found = image(&spec, then.as_deref(), !spec.is_kernel())?;
+        Some((spec, found))
+    };
+    let images = images.into_iter().filter_map(of_node).collect();
+    let kernel = |path: &PathBuf| match vmtest_images::kernel_by_name(path) {
+        Some(spec) => Some((path.clone(), image(&spec, None, true)?.map(named_kernel))),
+        None => Some((path.clone(), kernel(&cache, &spec.base, path, elf))),
+    };
+    let kernels = kernels.into_iter().filter_map(kernel).collect();
+    let firmwares = all().filter_map(|node| node.firmware.clone());
+    let firmwares = firmwares.map(|name| (name.clone(), hypervisor::find_firmware(&spec.base, &name))).collect();
     let facts = Facts {
         backend: match &hypervisor {
             Ok(found) => Ok(BackendFacts {
@@ -152,16 +166,20 @@ pub(super) fn gather(
             Err(e) => Err(e.to_string()),
         },
         known,
-        images: images.into_iter().filter_map(image).collect(),
-        kernels: kernels.into_iter().map(|path| (path.clone(), kernel(&spec.base, path))).collect(),
+        images,
+        kernels,
+        firmwares,
         fixtures,
+        volumes: volume_facts(spec, settings, hypervisor.as_deref().ok()),
         missing,
         host: host.facts.clone(),
         egress: host.egress.clone(),
         budget,
         timeout_scale: settings.timeout_scale,
     };
-    let ours = facts.fixtures.iter().all(|(_, built)| built.is_ok()) && facts.images.values().all(Result::is_ok);
+    let ours = facts.fixtures.iter().all(|(_, built)| built.is_ok())
+        && facts.images.values().all(Result::is_ok)
+        && facts.volumes.values().all(Result::is_ok);
     Gathered { facts, hypervisor: hypervisor.ok(), backend, may_skip: ours && !required && settings.skip_missing, held }
 }
 
@@ -230,19 +248,26 @@ pub fn backends() -> Result<Vec<Backend>, Error> {
 }
 
 /// The image, built if the cache does not have it and it shall be, with its kernel as it was before it was compressed or
-/// as it is; else there may be none.
-fn image(
+/// as it is; else there may be none. That of then, if there is one that a run repeats, in place of the one of now.
+fn find_image(
     cache: &Path,
     spec: &ImageSpec,
+    then: Option<&str>,
     recorder: &Recorder,
     build: Option<bool>,
 ) -> Result<Option<(ImageFacts, vmtest_images::Held)>, String> {
-    let find = |cache: &vmtest_images::Cache| -> vmtest_images::Result<_> {
-        let Some(elf) = build else { return vmtest_images::find(cache, spec) };
+    let make = |cache: &vmtest_images::Cache| {
         let show = |what: &str, percent| Event::Image { what: what.to_owned(), percent };
         let progress = BuildProgress::new(Some(recorder), format!("image {spec}"), &show);
-        let mut image = vmtest_images::ensure(cache, spec, &progress)?;
-        if elf {
+        vmtest_images::ensure(cache, spec, &progress)
+    };
+    let find = |cache: &vmtest_images::Cache| -> vmtest_images::Result<_> {
+        let Some(elf) = build else { return vmtest_images::find(cache, spec) };
+        let mut image = match then.map(|then| cache.by_id(then)).transpose()?.flatten() {
+            Some(image) => image,
+            None => make(cache)?,
+        };
+        if elf && image.cloud.as_ref().is_none_or(|cloud| cloud.no_kernel.is_none()) {
             image.kernel = vmtest_images::vmlinux(cache, &image.kernel)?;
         }
         Ok(Some(image))
@@ -253,6 +278,9 @@ fn image(
         loop {
             let Some(image) = find(&cache)? else { return Ok(None) };
             if let Some(held) = image.hold()? {
+                if let Some(then) = then {
+                    say_which(&cache, spec, then, &image)?;
+                }
                 return Ok(Some((image, held)));
             }
         }
@@ -265,20 +293,54 @@ fn image(
         root: image.root.map(|root| RootFacts { path: root.disk, label: root.label }),
         memory: image.memory,
         entrypoint: image.entrypoint,
+        cloud: image.cloud.map(|cloud| CloudFacts { path: cloud.disk, bytes: cloud.bytes, no_kernel: cloud.no_kernel }),
+        digest: image.digest,
+        arguments: image.arguments,
+        login: image.login,
+        ready: image.ready,
+        asks_firmware: image.asks_firmware,
     };
     let found = found().map_err(|e| e.to_string())?;
     Ok(found.map(|(image, held)| (facts(image), held)))
 }
 
-/// The kernel at this path of the package.
-fn kernel(base: &Path, path: &Path) -> Result<KernelFacts, String> {
+/// Says which image is taken, where that of then is not the one that would be taken without it.
+fn say_which(
+    cache: &vmtest_images::Cache,
+    spec: &ImageSpec,
+    then: &str,
+    taken: &vmtest_images::Image,
+) -> vmtest_images::Result<()> {
+    if taken.id() != then {
+        say(format_args!(
+            "vmtest: the image `{spec}` of then, {then}, is not in the cache any more: {} is taken",
+            taken.id()
+        ));
+        return Ok(());
+    }
+    if let Some(now) = vmtest_images::find(cache, spec)?.filter(|now| now.id() != then) {
+        say(format_args!("vmtest: the image `{spec}` is that of then, {then}: now it would be {}", now.id()));
+    }
+    Ok(())
+}
+
+/// A kernel that is kept as images are, with its modules where those have an initramfs.
+fn named_kernel(found: ImageFacts) -> KernelFacts {
+    let modules = Some(ModulesFacts { usual: found.initramfs, nested: found.nested });
+    KernelFacts { path: found.kernel, release: found.release, modules }
+}
+
+/// The kernel at this path of the package, as it was before it was compressed or as it is.
+fn kernel(cache: &Path, base: &Path, path: &Path, elf: bool) -> Result<KernelFacts, String> {
     let path = base.join(path);
     let path = std::path::absolute(&path).unwrap_or(path);
-    match vmtest_images::kernel_release(&path) {
-        Ok(release) => Ok(KernelFacts { path, release }),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(format!("there is no {}", path.display())),
-        Err(e) => Err(e.to_string()),
-    }
+    let release = vmtest_images::kernel_release(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => format!("there is no {}", path.display()),
+        _ => e.to_string(),
+    })?;
+    let uncompressed = || vmtest_images::vmlinux(&vmtest_images::Cache::open(cache)?, &path);
+    let path = if elf { uncompressed().map_err(|e| e.to_string())? } else { path };
+    Ok(KernelFacts { path, release, modules: None })
 }
 
 fn build_fixture(settings: &Settings, base: &Path, fixture: &Fixture, recorder: &Recorder) -> Result<Disk, String> {

@@ -24,6 +24,7 @@ mod signals;
 mod skip;
 mod traces;
 mod verdict;
+mod volumes;
 
 pub use crate::{
     cluster::{Abandoned, AbandonedRun},
@@ -45,3 +46,4 @@ pub use rootless::enter_rootless;
 pub use settings::UP;
 pub use skip::{SKIPPED, Skipped};
 pub use verdict::Verdict;
+pub use volumes::volumes;

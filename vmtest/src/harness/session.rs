@@ -36,11 +36,12 @@ use super::{
     settings::Settings,
     signals,
     traces::{Traces, stop_following},
+    volumes::take_volumes,
 };
 use crate::{
     cluster::{Clock, Cluster, Hold, HostSide, Member, Run, ScratchDir, Tasks, provision, scale_timeouts, teardown},
     error::{Error, Kind, Phase},
-    evidence::{Ending, Event, Observer, Recorder, ShownWait, artifacts_root, say},
+    evidence::{Ending, Event, Observer, Recorder, ShownWait, say},
     failure::Failure,
     guest::ssh::Keys,
     host::{Claim, HostBudget, Journal, Keeper, Ledger, LockedDir, Panics, Place, Request},
@@ -54,8 +55,9 @@ pub(super) const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 const BLOCKS: &str = "it blocks its thread, which was left behind: await instead of blocking";
 /// From the last look at the cancel flag to the run's start: a namespace, two runtimes, a directory and its journal.
 const PREPARED_WITHIN: Duration = Duration::from_secs(2);
-/// The longest that a teardown may take: every wait in it is bounded by less.
-const TEARDOWN_WITHIN: Duration = Duration::from_secs(15);
+/// The longest that a teardown may take. Every wait in it is bounded by 15 s, but for the kernel's own: it takes down one network
+/// after the other, and with those of fifty clusters on a busy host a teardown took longer than that.
+const TEARDOWN_WITHIN: Duration = Duration::from_secs(60);
 /// After a signal the caller stays here until the process has ended, so that libtest does not start the next test.
 const SIGNAL_ENDS_PROCESS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -94,8 +96,7 @@ impl Session {
         // A wrong setting is the failure of the run itself.
         let settings = Settings::get().ok();
         let crate_dir = Some(&*spec.base).filter(|base| base.is_absolute() && base.join("Cargo.toml").is_file());
-        let root =
-            settings.filter(|_| keep).and_then(|settings| artifacts_root(settings.artifacts.as_deref(), crate_dir));
+        let root = settings.filter(|_| keep).and_then(|settings| settings.artifacts.root(crate_dir));
         let cache = settings.map(Settings::cache_dir).unwrap_or_default();
         let recorder = Recorder::begin(&spec, observer, root.as_deref(), &cache);
         Self::of(spec, recorder)
@@ -305,6 +306,8 @@ fn prepare(session: Session, of_body: &Traces, caller: Caller) -> Result<Prepare
     let plan = plan::plan(&spec, &facts).map_err(|error| Unprepared::without_plan(error, may_skip))?;
     let hypervisor = hypervisor.expect("a plan has a backend");
     recorder.planned(&plan, &backend);
+    // Before the share, which others could use meanwhile.
+    let volumes = take_volumes(&spec, settings, &*hypervisor, &recorder)?;
 
     let request = Request { run: id.clone(), test: plan.name.clone(), wants: plan.claim, spare: plan.spare };
     let mut cancelled = caller.cancelled;
@@ -361,6 +364,7 @@ fn prepare(session: Session, of_body: &Traces, caller: Caller) -> Result<Prepare
         keys,
         planner: planner(spec, plan.networks.clone(), settings, budget.facts(), recorder.clone(), held),
         claim,
+        volumes,
         tasks: Arc::new(Tasks::new(engine.handle().clone())),
         joining: tokio::sync::Mutex::default(),
         dir,

@@ -1,8 +1,8 @@
 //! Every setting that a user may make, in one table: for the message about a wrong name, and for the book.
 
 use super::settings::{
-    ARTIFACTS, BACKEND, BUDGET, CACHE, CACHE_LIMIT, CLOUD_HYPERVISOR, FIRECRACKER, HOLD, ON_MISSING, PACKETS, QEMU,
-    REQUIRE, RUN, TIMEOUT_SCALE,
+    ARTIFACTS, BACKEND, BUDGET, CACHE, CACHE_LIMIT, CATALOG, CLOUD_HYPERVISOR, FIRECRACKER, HOLD, ON_MISSING, PACKETS,
+    QEMU, REQUIRE, RUN, TIMEOUT_SCALE,
 };
 use crate::host::ROOTLESS;
 
@@ -26,7 +26,7 @@ pub(super) struct Row {
 pub(super) const SETTINGS: &[Row] = &[
     Row {
         name: ARTIFACTS,
-        values: "a directory",
+        values: "a directory, or `none` to keep nothing",
         default: "`vmtest` in the target directory in which the test was built",
         meaning: "where the artifacts of tests are kept",
     },
@@ -46,13 +46,20 @@ pub(super) const SETTINGS: &[Row] = &[
         name: CACHE,
         values: "a directory",
         default: "`$XDG_CACHE_HOME/vmtest`, else `~/.cache/vmtest`",
-        meaning: "where images, fixture disks, fetched VMMs and the scratch disks of runs are",
+        meaning: "where images, fixture disks, volumes, fetched VMMs and the scratch disks of runs are",
     },
     Row {
         name: CACHE_LIMIT,
         values: "a size with a unit",
         default: "`10GiB`",
         meaning: "how much of the host's disk fixture disks may take together; those that no live test has go first",
+    },
+    Row {
+        name: CATALOG,
+        values: "a file",
+        default: "none",
+        meaning: "the catalog of your own, whose images come before ours: `cloud:` and a name \
+                  ([Images](../guide/images.md#images-by-name))",
     },
     Row {
         name: CLOUD_HYPERVISOR,

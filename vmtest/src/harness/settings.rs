@@ -6,6 +6,7 @@ use super::setting_table::SETTINGS;
 use crate::{
     cluster::HoldPolicy,
     error::{Error, Kind, Phase},
+    evidence::Keeping,
     host::{Asked, CrashPoint, ROOTLESS, caller},
     hypervisor::{self, Search},
     spec::parse_size,
@@ -16,6 +17,7 @@ pub(super) const BACKEND: &str = "VMTEST_BACKEND";
 pub(super) const BUDGET: &str = "VMTEST_BUDGET";
 pub(super) const CACHE: &str = "VMTEST_CACHE";
 pub(super) const CACHE_LIMIT: &str = "VMTEST_CACHE_LIMIT";
+pub(super) const CATALOG: &str = vmtest_images::CATALOG;
 pub(super) const HOLD: &str = "VMTEST_HOLD";
 /// What becomes of a test whose host lacks something.
 pub(super) const ON_MISSING: &str = "VMTEST_ON_MISSING";
@@ -41,7 +43,7 @@ const INTERNAL: &str = "VMTEST_INTERNAL_";
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
     /// Where the artifacts of tests are kept.
-    pub(crate) artifacts: Option<PathBuf>,
+    pub(crate) artifacts: Keeping,
     /// Backends in order of preference; empty is `auto`.
     pub(crate) backends: Vec<String>,
     /// How much of the host machines may take.
@@ -108,7 +110,7 @@ impl Settings {
 
     fn parse(variables: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
         let mut settings = Self {
-            artifacts: None,
+            artifacts: Keeping::InTarget,
             backends: vec![],
             budget: Asked::default(),
             cache: None,
@@ -126,7 +128,7 @@ impl Settings {
         };
         for (name, value) in variables {
             match name.as_str() {
-                ARTIFACTS => settings.artifacts = Some(value.into()),
+                ARTIFACTS => settings.artifacts = Keeping::of(value),
                 BACKEND => settings.backends = parse_backends(BACKEND, &value)?,
                 BUDGET => settings.budget = Asked::parse(&value).map_err(|why| format!("{BUDGET}: {why}"))?,
                 CACHE => settings.cache = Some(value.into()),
@@ -135,6 +137,8 @@ impl Settings {
                 HOLD => settings.hold = Some(parse_hold(&value)?),
                 RUN => settings.run = Some(value.into()),
                 TIMEOUT_SCALE => settings.timeout_scale = parse_scale(&value)?,
+                // Read where images are named, which may be in another process.
+                CATALOG => {}
                 // Read where it is needed, before `main`.
                 ROOTLESS => check_rootless(&value)?,
                 REQUIRE => (settings.require, settings.require_kvm) = parse_required(&value)?,

@@ -19,8 +19,9 @@ use crate::sys::watch_readable;
 
 /// How many lines are kept in memory; a panic with its stack is about 40 lines.
 const KEPT_LINES: usize = 200;
-/// What the kernel was about to do stands in the few lines before its panic.
-const LINES_BEFORE_PANIC: usize = 10;
+/// What the kernel was about to do stands in the few lines before its panic. A failure shows the first 13 of all, which shall
+/// have the panic itself, the machine's name and where it happened.
+const LINES_BEFORE_PANIC: usize = 6;
 /// A line is cut here, so that a guest that prints no newline cannot fill the memory.
 const MAX_LINE: usize = 4096;
 /// A VMM writes a serial line byte by byte. On a machine whose one CPU runs the guest too, to look at each of them took as long as
@@ -78,19 +79,19 @@ impl Console {
     /// # Errors
     /// When the file cannot be read or watched.
     pub(crate) async fn follow(&self, path: &Path) -> io::Result<()> {
-        let look = |file: &File| self.read(file).map(|()| None::<Infallible>);
+        // To where it ends now: of a guest that prints faster than this reads, others want to look too.
+        let look = |file: &File| self.read(file, file.metadata()?.len()).map(|()| None::<Infallible>);
         match follow(path, look, || !lock(&self.reader).partial.is_empty()).await? {}
     }
 
     /// Reads what has come since the last look, for who wants to know what there is now. A file that is gone has nothing new.
     pub(crate) fn look(&self, path: &Path) {
-        drop(File::open(path).and_then(|file| self.read(&file)));
+        drop(self.read_once(path));
     }
 
     /// Reads what has come since the last look, once: for a machine that has ended.
     pub(crate) fn catch_up(&self, path: &Path) {
-        let read = File::open(path).and_then(|file| self.read(&file));
-        if let Err(e) = read {
+        if let Err(e) = self.read_once(path) {
             tracing::warn!("cannot read {}: {e}", path.display());
         }
         // A last line without an end.
@@ -105,14 +106,21 @@ impl Console {
         self.state.send_modify(|state| *state = State::default());
     }
 
-    fn read(&self, file: &File) -> io::Result<()> {
+    /// Reads what there is now: of a guest that prints without end, nobody waits for that.
+    fn read_once(&self, path: &Path) -> io::Result<()> {
+        let file = File::open(path)?;
+        self.read(&file, file.metadata()?.len())
+    }
+
+    /// Reads what has come since the last look, to this position and a little beyond it.
+    fn read(&self, file: &File, until: u64) -> io::Result<()> {
         let mut reader = lock(&self.reader);
         let Reader { position, partial } = &mut *reader;
         let mut buffer = [0; 16 << 10];
-        loop {
+        while *position < until {
             let n = file.read_at(&mut buffer, *position)?;
             if n == 0 {
-                return Ok(());
+                break;
             }
             *position += n as u64;
             for &byte in &buffer[..n] {
@@ -125,6 +133,7 @@ impl Console {
                 }
             }
         }
+        Ok(())
     }
 
     /// Waits until the guest's kernel has printed something. Cancel-safe.

@@ -17,10 +17,11 @@ mod rootless;
 mod stopped;
 mod storage;
 mod terminal;
+mod volumes;
 
 pub(crate) use console::{Anomaly, Console, OnLine, appears, follow_file};
 pub(crate) use crash::CrashPoint;
-pub(crate) use files::{copy_sparse, if_there, relink};
+pub(crate) use files::{if_there, relink};
 #[cfg(fuzzing)]
 pub(crate) use journal::check_journal;
 pub(crate) use journal::{Effect, Entry, HOST_LINKS, JOURNAL, Journal, host_prefix};
@@ -38,3 +39,4 @@ pub(crate) use stopped::{stopped, timeout, while_stopped};
 pub use storage::Place;
 pub(crate) use storage::{remove_folder, storage_error};
 pub(crate) use terminal::entered;
+pub(crate) use volumes::{HeldVolumes, shown};

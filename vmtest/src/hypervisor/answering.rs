@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{Machine, Saved};
@@ -44,6 +45,10 @@ async fn answer<T>(within: Duration, what: &str, call: BoxFuture<'_, Result<T, E
 impl Machine for Answering {
     fn running(&self) -> BoxFuture<'_, Result<bool, Error>> {
         Box::pin(answer(self.within, "is it running", self.machine.running()))
+    }
+
+    fn described(&self) -> BoxFuture<'_, Result<Value, Error>> {
+        Box::pin(answer(self.within, "describe the machine", self.machine.described()))
     }
 
     fn pause(&self) -> BoxFuture<'_, Result<(), Error>> {
@@ -125,6 +130,10 @@ mod tests {
     impl Machine for Hanging {
         fn running(&self) -> BoxFuture<'_, Result<bool, Error>> {
             Box::pin(async { Ok(true) })
+        }
+
+        fn described(&self) -> BoxFuture<'_, Result<Value, Error>> {
+            Box::pin(pending())
         }
 
         fn pause(&self) -> BoxFuture<'_, Result<(), Error>> {

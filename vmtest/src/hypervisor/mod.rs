@@ -4,6 +4,7 @@ mod answering;
 mod cloud_hypervisor;
 mod fake;
 mod firecracker;
+mod firmware;
 mod http;
 mod kvm;
 mod launch;
@@ -22,9 +23,11 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 use vmtest_images::GuestConfig;
 
 pub(crate) use answering::Answering;
+pub(crate) use firmware::find_firmware;
 pub(crate) use kvm::{KvmProbe, probe_kvm};
 pub(crate) use launch::{ApiCall, DirectoryPlan, LaunchPlan, ListeningSocket, OpenFile, RootPlan};
 pub(crate) use search::Search;
@@ -34,7 +37,7 @@ use crate::{
     error::{Error, Kind},
     host::{Ended, Keeper, ProcessId},
     net::Links,
-    plan::{Capabilities, DiskPlan, DiskRatePlan, InterfacePlan, NetworkPlan, NodePlan},
+    plan::{Capabilities, DiskPlan, DiskRatePlan, InterfacePlan, NetworkPlan, NodePlan, SEED},
     spec::Capability,
 };
 
@@ -76,18 +79,30 @@ pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {
     }
     /// What starting this node takes, from where it was saved if it shall go on there. Pure.
     fn render(&self, node: &NodePlan, from: Option<&Saved>) -> LaunchPlan;
-    /// Writes into the node's folder what its guest reads at its start, behind the initramfs of its image, and makes the
-    /// scratch disk that it does not have yet. Blocks for milliseconds.
+    /// Writes into the node's folder what its guest reads at its start, behind the initramfs of its image, on a disk of its own
+    /// or for the firmware to hand over, and makes the scratch disk that it does not have yet. Blocks for milliseconds.
     ///
     /// # Errors
     /// When a file cannot be written.
     fn prepare(&self, node: &NodePlan, base: &Path, dir: &Path, config: &GuestConfig) -> io::Result<()> {
-        if let (Some(bytes), Some(disk)) = (node.scratch, node.disks.last())
+        if let Some((disk, bytes)) = node.scratch_disk()
             && !dir.join(&disk.path).exists()
         {
-            vmtest_fixtures::blank(&dir.join(&disk.path), bytes, &disk.label).map_err(io::Error::other)?;
+            let path = dir.join(&disk.path);
+            match (&disk.below, &node.cloud) {
+                (Some(below), _) => vmtest_images::layer_over(Path::new(below), &path, bytes)?,
+                (None, Some(from)) => vmtest_images::copy_of(Path::new(from), &path, bytes)?,
+                (None, None) => vmtest_fixtures::blank(&path, bytes, &disk.label).map_err(io::Error::other)?,
+            }
         }
-        vmtest_images::append_seed(base, &dir.join(&node.initramfs), config)
+        if node.cloud.is_some() {
+            return vmtest_images::write_nocloud(&dir.join(SEED), config);
+        }
+        if let Some(told) = &node.told {
+            return vmtest_images::write_facts(&dir.join(told), config);
+        }
+        let modules = node.modules.as_deref().map(Path::new);
+        vmtest_images::append_seed(base, modules, &dir.join(&node.initramfs), config)
     }
     /// Carries out a launch plan: the process that is the machine, as a child of the keeper. The guest has been told what
     /// [`prepare`](Self::prepare) wrote.
@@ -99,7 +114,7 @@ pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {
         site: &'a Site<'a>,
         _: &'a GuestConfig,
     ) -> BoxFuture<'a, Result<(OwnedFd, ProcessId), Error>> {
-        Box::pin(start(plan, site.dir, site.keeper))
+        Box::pin(start(plan, site))
     }
     /// Reaches the API of a VMM that was launched there by this plan; resolves when it answers and its machine runs.
     fn connect<'a>(
@@ -111,7 +126,7 @@ pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {
 }
 
 /// Where a machine is started.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Site<'a> {
     pub(crate) node: &'a NodePlan,
     /// The cluster's networks.
@@ -121,6 +136,8 @@ pub(crate) struct Site<'a> {
     pub(crate) keeper: &'a Keeper,
     /// The links of the cluster's network namespace.
     pub(crate) links: &'a Links,
+    /// What the machine's process holds as long as it lives: the locks of its volumes.
+    pub(crate) locks: Vec<OwnedFd>,
 }
 
 impl<'a> Site<'a> {
@@ -152,6 +169,8 @@ pub(crate) enum Port {
 pub(crate) trait Machine: fmt::Debug + Send + Sync {
     /// Whether its virtual CPUs run.
     fn running(&self) -> BoxFuture<'_, Result<bool, Error>>;
+    /// What the VMM says of its machine, all of it, in its own words: for people.
+    fn described(&self) -> BoxFuture<'_, Result<Value, Error>>;
     /// Stops its virtual CPUs.
     fn pause(&self) -> BoxFuture<'_, Result<(), Error>>;
     /// Lets its virtual CPUs run again.
@@ -253,6 +272,7 @@ pub(crate) fn potential(name: &str) -> &'static [Capability] {
             Capability::Hotplug,
             Capability::PanicDevice,
             Capability::Screenshot,
+            Capability::Firmware,
         ],
         FIRECRACKER => &[Capability::OwnKernel, Capability::Vsock, Capability::Snapshot],
         _ => &[],

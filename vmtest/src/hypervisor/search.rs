@@ -83,12 +83,12 @@ pub(super) fn number(version: &str) -> Option<(u32, u32)> {
 /// with `kvm`. It is there as long as the directory.
 #[cfg(test)]
 pub(super) fn saying(backend: &'static str, says: &str, kvm: bool) -> (tempfile::TempDir, Search) {
-    use std::os::unix::fs::PermissionsExt;
-
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("program");
-    std::fs::write(&program, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
-    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    // Written by another process: what this one has open for writing may be inherited by another thread's fork, and cannot be
+    // run until that is over.
+    let script = "printf '#!/bin/sh\\ncat <<END\\n%s\\nEND\\n' \"$1\" >\"$0\" && chmod +x \"$0\"";
+    assert!(Command::new("sh").args(["-c", script]).arg(&program).arg(says).status().unwrap().success());
     let mut search = Search::default();
     search.set_binary(backend, program);
     if kvm {

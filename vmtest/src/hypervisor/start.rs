@@ -10,20 +10,24 @@ use std::{
 
 use tokio::{net::UnixStream, time::sleep};
 
-use super::LaunchPlan;
+use super::{LaunchPlan, Site};
 use crate::{
     error::{Error, Kind},
-    host::{Keeper, ProcessId, SpawnRequest, appears, if_there, spawn_program},
+    host::{ProcessId, SpawnRequest, appears, if_there, spawn_program},
 };
 
 /// Between the two calls that make a socket and listen on it a program does nothing else, and nobody is told of the second.
 const LISTENS_WITHIN: Duration = Duration::from_millis(1);
 
+/// The descriptors under which a VMM has the locks of its volumes: above all others.
+const FIRST_LOCK_FD: i32 = 20;
+
 /// Carries out a launch plan in the node's folder.
 ///
 /// # Errors
 /// [`Kind::Host`] when a file or socket cannot be made or the program cannot be started.
-pub(crate) async fn start(plan: &LaunchPlan, dir: &Path, keeper: &Keeper) -> Result<(OwnedFd, ProcessId), Error> {
+pub(crate) async fn start(plan: &LaunchPlan, site: &Site<'_>) -> Result<(OwnedFd, ProcessId), Error> {
+    let dir = site.dir;
     let failed = |e: io::Error| Error::new(Kind::Host, format!("cannot start {}", plan.program)).caused_by(e);
     let (console, log) = make_files(plan, dir).map_err(failed)?;
     for socket in &plan.own_sockets {
@@ -35,16 +39,17 @@ pub(crate) async fn start(plan: &LaunchPlan, dir: &Path, keeper: &Keeper) -> Res
     }
     let sockets = plan.sockets.iter().map(|socket| Ok((listen(dir, &socket.path)?.into(), socket.fd)));
     let files = plan.files.iter().map(|file| Ok((File::open(dir.join(&file.path))?.into(), file.fd)));
+    let locks = (FIRST_LOCK_FD..).zip(&site.locks).map(|(fd, lock)| Ok((lock.try_clone()?, fd)));
     let request = SpawnRequest {
         program: plan.program.clone(),
         args: plan.args.clone(),
         dir: dir.to_owned(),
         stdout: plan.console_is_stdout.then_some(console),
         log,
-        fds: sockets.chain(files).collect::<io::Result<_>>().map_err(failed)?,
+        fds: sockets.chain(files).chain(locks).collect::<io::Result<_>>().map_err(failed)?,
         one_cpu: plan.one_cpu,
     };
-    keeper.spawn(move || spawn_program(request)).await.map_err(failed)
+    site.keeper.spawn(move || spawn_program(request)).await.map_err(failed)
 }
 
 /// Makes the files of console and log, before the machine runs, so that they can be followed from their first byte.

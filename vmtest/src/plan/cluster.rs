@@ -5,14 +5,15 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, DiskPlan, EgressPlan, Facts, InterfacePlan, NetworkPlan, NodePlan, RatePlan, SCRATCH,
+    Capabilities, DiskPlan, EgressPlan, Facts, InterfacePlan, NetworkPlan, NodePlan, ROOT, RatePlan, SCRATCH,
     addresses::{Addresses, assign},
     headroom::{disk_rate, headroom},
     image::{self, image_of},
     kernel,
     network::{MAX_NODES, ip6},
+    node::TOLD,
     problems::Problems,
-    requires, share,
+    requires, share, volume,
 };
 use crate::{
     error::Error,
@@ -28,17 +29,17 @@ pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 /// The readiness ladder, before scaling: a kernel with what is in memory takes 3 s under emulation.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same with a root file system: a systemd Debian takes 11 s there alone, and minutes on a host that is many times over
-/// committed.
+/// committed; two with cloud-init beside each other took 160 s under emulation on a busy host.
 const ROOT_BOOT_TIMEOUT: Duration = Duration::from_secs(90);
 /// How much slower a guest is under emulation: kernels boot 3 to 4 times slower than with KVM.
 pub(crate) const EMULATION_SCALE: f64 = 4.0;
 /// Below this ext4 has no room for its journal.
-const MIN_DISK: u64 = 16 << 20;
+pub(super) const MIN_DISK: u64 = 16 << 20;
 /// Where a guest finds its scratch disk, and by which label; no fixture's label has a slash or is as long.
 const SCRATCH_AT: &str = "/scratch";
 const SCRATCH_LABEL: &str = "vmtest-scratch";
 /// virtio-blk disks beyond this run out of the letters that people can read in `/dev/vd?`.
-const MAX_FIXTURES: usize = 23;
+const MAX_DISKS: usize = 23;
 /// What a guest does not run without.
 const SYSTEM_DIRECTORIES: &[&str] = &["bin", "etc", "lib", "lib64", "root", "run", "sbin", "tmp", "usr", "var"];
 
@@ -111,7 +112,8 @@ pub fn plan(spec: &ClusterSpec, facts: &Facts) -> Result<Plan, Error> {
     let timeout_scale = facts.timeout_scale * if backend.capabilities.emulated { EMULATION_SCALE } else { 1.0 };
     let scaled = |limit: Duration| limit.mul_f64(timeout_scale);
     let timeout = scaled(spec.timeout.unwrap_or(DEFAULT_TIMEOUT));
-    let boot_limit = if nodes.iter().any(|node| node.root) { ROOT_BOOT_TIMEOUT } else { BOOT_TIMEOUT };
+    let boot_limit =
+        if nodes.iter().any(|node| node.root || node.cloud.is_some()) { ROOT_BOOT_TIMEOUT } else { BOOT_TIMEOUT };
     Ok(Plan {
         name: spec.name.clone(),
         backend: backend.name,
@@ -175,6 +177,12 @@ fn plan_nodes(
             problems.missing(format!("fixture `{fixture}`: {why}"));
         }
     }
+    for (volume, known) in &facts.volumes {
+        if let Err(why) = known {
+            problems.missing(format!("volume `{volume}`: {why}"));
+        }
+    }
+    volume::check_sharing(spec, others, problems);
     let addresses = assign(&spec.nodes, others, first, networks, problems);
     let nodes = (first..).zip(&spec.nodes).zip(addresses);
     let planned = nodes.map(|((index, node), addresses)| {
@@ -240,26 +248,48 @@ fn plan_node(
     let headroom = headroom(&node.name, (cpus, memory), [own, defaults], facts, problems);
     let disk_rate = disk_rate(&node.name, [own, defaults], facts, problems);
     let fixtures: Vec<_> = defaults.fixtures.iter().chain(&own.fixtures).collect();
-    if fixtures.len() > MAX_FIXTURES {
-        problems.spec(format!("node `{}`: {} fixtures, but a node takes {MAX_FIXTURES}", node.name, fixtures.len()));
+    let volumes = defaults.volumes.len() + own.volumes.len();
+    if fixtures.len() + volumes > MAX_DISKS {
+        let beside = if volumes == 0 { String::new() } else { format!(" and {volumes} volumes") };
+        let count = fixtures.len();
+        problems.spec(format!("node `{}`: {count} fixtures{beside}, but a node takes {MAX_DISKS}", node.name));
     }
     let mut disks = plan_disks(&node.name, &fixtures, facts, problems);
+    volume::plan_volumes(&node.name, [own, defaults], &mut disks, facts, problems);
     let root = image.and_then(|image| image.root.as_ref());
-    let scratch = own.disk.or(defaults.disk).or(root.map(|_| image::DEFAULT_ROOT_DISK));
+    let cloud = image.and_then(|image| image.cloud.as_ref());
+    let usual = root.map(|_| image::DEFAULT_ROOT_DISK).or(cloud.map(|cloud| cloud.bytes.max(image::DEFAULT_ROOT_DISK)));
+    let scratch = own.disk.or(defaults.disk).or(usual);
     let scratch_at = if root.is_some() { "/" } else { SCRATCH_AT };
-    if let Some(bytes) = scratch {
+    if let (Some(cloud), Some(bytes)) = (cloud, scratch) {
+        if bytes < cloud.bytes {
+            let (is, least) = (bytes >> 20, cloud.bytes.div_ceil(1 << 20));
+            problems.spec(format!("node `{}`: a `disk` of {is} MiB, but that of its image has {least} MiB", node.name));
+        }
+        let layers = facts.backend.as_ref().is_ok_and(|backend| backend.capabilities.layers);
+        disks = image::cloud_disks(disks, cloud, layers);
+    } else if let Some(bytes) = scratch {
         if bytes < MIN_DISK {
             let (is, least) = (bytes >> 20, MIN_DISK >> 20);
             problems.spec(format!("node `{}`: a `disk` of {is} MiB, but it takes at least {least} MiB", node.name));
         }
         for disk in disks.iter().filter(|disk| root.is_none() && overlap(&disk.at, SCRATCH_AT)) {
             problems.spec(format!(
-                "node `{}`: its `disk` is mounted at `{SCRATCH_AT}`: give the fixture at `{}` another `at`",
-                node.name, disk.at
+                "node `{}`: its `disk` is mounted at `{SCRATCH_AT}`: give the {} at `{}` another `at`",
+                node.name,
+                if disk.volume.is_some() { "volume" } else { "fixture" },
+                disk.at
             ));
         }
         let path = format!("{SCRATCH}/disk.ext4");
-        disks.push(DiskPlan { path, label: SCRATCH_LABEL.into(), at: scratch_at.into(), read_only: false });
+        disks.push(DiskPlan {
+            path,
+            label: SCRATCH_LABEL.into(),
+            at: scratch_at.into(),
+            read_only: false,
+            below: None,
+            volume: None,
+        });
     }
     if let Some(root) = root {
         disks.insert(0, image::root_disk(root));
@@ -298,11 +328,19 @@ fn plan_node(
         }
     }
     let image = image?;
-    let (kernel, foreign_kernel) = kernel::of_node(node, defaults, image, facts, problems)?;
+    let firmware = image::check_start(&node.name, image, [own, defaults], facts, problems);
+    let login = own.login.as_ref().or(defaults.login.as_ref()).or(image.login.as_ref()).filter(|login| *login != ROOT);
+    let ready = own.ready.as_ref().or(defaults.ready.as_ref()).or(image.ready.as_ref());
+    let initramfs = if nested { &image.nested } else { &image.initramfs }.display().to_string();
+    let kernel = kernel::of_node(node, defaults, image, facts, problems)?;
+    // So that all machines of an image have one initramfs.
+    let tells = facts.backend.as_ref().is_ok_and(|backend| backend.capabilities.tells);
+    let told = tells && image.asks_firmware && kernel.path == image.kernel;
     let interfaces = interfaces?;
     let extra = [&defaults.kernel_args, &own.kernel_args];
     let cmdline = ["console=ttyS0 panic=-1 reboot=t net.ifnames=0"]
         .into_iter()
+        .chain(Some(image.arguments.as_str()).filter(|words| !words.is_empty()))
         .chain(extra.into_iter().flatten().map(String::as_str))
         .collect::<Vec<_>>()
         .join(" ");
@@ -319,18 +357,24 @@ fn plan_node(
         memory: memory >> 20 << 20,
         max_memory: headroom.max_memory,
         disk_rate,
-        kernel: kernel.display().to_string(),
-        foreign_kernel,
-        initramfs: "initramfs".into(),
+        firmware,
+        kernel: kernel.path.display().to_string(),
+        foreign_kernel: kernel.foreign,
+        modules: kernel.modules.map(|archive| archive.display().to_string()),
+        initramfs: if cloud.is_some() || told { initramfs.clone() } else { "initramfs".into() },
+        told: told.then(|| TOLD.into()),
         cmdline,
         scratch,
-        root: image.root.is_some(),
+        root: root.is_some(),
+        cloud: cloud.map(|cloud| cloud.path.display().to_string()),
         entrypoint: image.entrypoint.clone(),
+        image_digest: image.digest.clone(),
+        login: login.cloned(),
+        ready: ready.cloned(),
         disks,
         fake: fake.cloned(),
     };
-    let initramfs = if nested { &image.nested } else { &image.initramfs };
-    Some((plan, initramfs.display().to_string()))
+    Some((plan, initramfs))
 }
 
 fn plan_disks(node: &str, fixtures: &[&FixtureSpec], facts: &Facts, problems: &mut Problems) -> Vec<DiskPlan> {
@@ -364,7 +408,7 @@ fn plan_disks(node: &str, fixtures: &[&FixtureSpec], facts: &Facts, problems: &m
                 built.label
             ));
         }
-        disks.push(DiskPlan { path, label: built.label.clone(), at, read_only: true });
+        disks.push(DiskPlan { path, label: built.label.clone(), at, read_only: true, below: None, volume: None });
     }
     disks
 }

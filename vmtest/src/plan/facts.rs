@@ -21,10 +21,14 @@ pub struct Facts {
     pub known: Vec<KnownBackend>,
     /// Every image that the spec asks for.
     pub images: BTreeMap<ImageSpec, Result<ImageFacts, String>>,
-    /// Every kernel that the spec names by path.
+    /// Every kernel that the spec names.
     pub kernels: BTreeMap<PathBuf, Result<KernelFacts, String>>,
+    /// Every firmware that the spec names: `bios`, or an absolute path.
+    pub firmwares: BTreeMap<PathBuf, Result<String, String>>,
     /// Every fixture that the spec names, with the disk that was made of it.
     pub fixtures: Vec<(Fixture, Result<FixtureFacts, String>)>,
+    /// Every volume that the spec names.
+    pub volumes: BTreeMap<String, Result<VolumeFacts, String>>,
     /// What else the host lacks: the device for taps, the right to make a network namespace.
     pub missing: Vec<String>,
     /// What the cluster has in the network of whoever started it, if it shall have something there.
@@ -91,7 +95,7 @@ pub struct KnownBackend {
 }
 
 /// What the machines of a backend can do on this host, and how they differ.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Guests run under emulation, which stretches every timeout.
     pub emulated: bool,
@@ -99,6 +103,12 @@ pub struct Capabilities {
     pub can: BTreeSet<Capability>,
     /// Memory in bytes that a machine takes from the host beside its own.
     pub overhead: u64,
+    /// Whether their disks can be layers over one that they share.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub layers: bool,
+    /// Whether their firmware can hand a guest what it is told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tells: bool,
 }
 
 impl Capabilities {
@@ -125,15 +135,38 @@ pub struct ImageFacts {
     pub memory: Option<u64>,
     /// The program in the guest that starts its service, if it has one.
     pub entrypoint: Option<String>,
+    /// The disk of a cloud image, whose kernel and initramfs are its own.
+    pub cloud: Option<CloudFacts>,
+    /// The digest of a container's image.
+    pub digest: Option<String>,
+    /// The words of the kernel's command line that belong to it.
+    pub arguments: String,
+    /// The account by which its machines are reached, where that is not root.
+    pub login: Option<String>,
+    /// What has to succeed before a machine of it counts as ready.
+    pub ready: Option<String>,
+    /// Whether its machines, with its own kernel, ask the firmware for what they are told.
+    pub asks_firmware: bool,
 }
 
-/// A kernel that is given by path.
+/// A kernel that is booted in place of an image's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelFacts {
-    /// The bzImage, absolute.
+    /// The kernel, absolute, in a form that the backend boots.
     pub path: PathBuf,
     /// Its release.
     pub release: String,
+    /// Its modules; one that is given by path has none but those of the image, if it is of the image's release.
+    pub modules: Option<ModulesFacts>,
+}
+
+/// The modules of a kernel, as archives that go behind the initramfs of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModulesFacts {
+    /// The archive, absolute.
+    pub usual: PathBuf,
+    /// The same for a machine that runs machines itself.
+    pub nested: PathBuf,
 }
 
 /// The read-only disk with the root file system of an image.
@@ -145,6 +178,17 @@ pub struct RootFacts {
     pub label: String,
 }
 
+/// The read-only disk of a cloud image, over which each machine has a layer of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudFacts {
+    /// The disk, raw, absolute.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Why there is no kernel on it that could start it.
+    pub no_kernel: Option<String>,
+}
+
 /// A built fixture disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FixtureFacts {
@@ -152,4 +196,15 @@ pub struct FixtureFacts {
     pub path: PathBuf,
     /// Its label.
     pub label: String,
+}
+
+/// A disk that is kept from one run to the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeFacts {
+    /// Where it is or will be, absolute.
+    pub path: PathBuf,
+    /// How large it is, in bytes; `None` where there is none yet.
+    pub kept: Option<u64>,
+    /// What it takes of the host's disk, in bytes.
+    pub allocated: u64,
 }

@@ -18,13 +18,14 @@ mod problems;
 mod rate;
 mod requires;
 mod share;
+mod volume;
 
 pub(crate) use cluster::{DEFAULT_TIMEOUT, EMULATION_SCALE, mount_point, overlap};
 pub use cluster::{Plan, plan, plan_more};
 pub use egress::{EgressPlan, WayOut};
 pub use facts::{
-    BackendFacts, BudgetFacts, Capabilities, Facts, FixtureFacts, HostFacts, ImageFacts, KernelFacts, KnownBackend,
-    MemoryLimit, RootFacts,
+    BackendFacts, BudgetFacts, Capabilities, CloudFacts, Facts, FixtureFacts, HostFacts, ImageFacts, KernelFacts,
+    KnownBackend, MemoryLimit, ModulesFacts, RootFacts, VolumeFacts,
 };
 pub use headroom::DiskRatePlan;
 pub(crate) use hosts::hosts;
@@ -32,7 +33,15 @@ pub(crate) use image::image_of;
 pub use interface::InterfacePlan;
 pub(crate) use network::{DEFAULT_MTU, SSH_PORT, gateway, ip6};
 pub use network::{HostEndPlan, NetworkPlan};
+pub(crate) use node::{BIOS, HOTPLUG_PLACES, ROOT, SCRATCH, SEED};
 pub use node::{DiskPlan, NodePlan};
-pub(crate) use node::{HOTPLUG_PLACES, SCRATCH};
 pub use rate::RatePlan;
 pub(crate) use share::asked_resources;
+pub use volume::VolumePlan;
+pub(crate) use volume::wanted as wanted_volumes;
+
+/// What others try plans with.
+#[cfg(test)]
+pub(crate) mod tests {
+    pub(crate) use super::cluster::tests::planned;
+}

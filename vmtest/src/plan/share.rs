@@ -1,6 +1,7 @@
 //! What machines take from the host, and whether the host has it.
 
 use bytesize::ByteSize;
+use vmtest_fixtures::VolumeWish;
 
 use super::{
     BudgetFacts, Capabilities, MemoryLimit, NodePlan,
@@ -22,7 +23,9 @@ pub(crate) fn asked_resources(spec: &ClusterSpec) -> Resources {
         let image = image_of(own, &spec.defaults, &spec.base);
         let memory = own.memory.or(spec.defaults.memory).or(image.usual_memory()).unwrap_or(DEFAULT_MEMORY);
         let root = (!image.needs_no_kernel()).then_some(DEFAULT_ROOT_DISK);
-        let disk = own.disk.or(spec.defaults.disk).or(root).unwrap_or_default();
+        let written = spec.defaults.volumes.iter().chain(&own.volumes).filter(|asked| !asked.volume.read_only);
+        let volumes: u64 = written.map(|asked| asked.volume.bytes.unwrap_or(VolumeWish::DEFAULT_BYTES)).sum();
+        let disk = own.disk.or(spec.defaults.disk).or(root).unwrap_or_default() + volumes;
         Resources { memory, cpus: own.cpus.or(spec.defaults.cpus).unwrap_or(1), disk }
     };
     let later = &spec.budget;

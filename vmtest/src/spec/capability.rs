@@ -54,6 +54,8 @@ table! {
     PanicDevice = "panic_device",
     /// A machine has a screen, which can be looked at: [`Node::screenshot`](crate::Node::screenshot).
     Screenshot = "screenshot",
+    /// A machine can be started by firmware and the boot loader of its disk: [`NodeSpec::firmware`](super::NodeSpec::firmware).
+    Firmware = "firmware",
 }
 
 impl fmt::Display for Capability {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use vmtest_fixtures::Fixture;
 
-use super::{Fake, NetworkSpec};
+use super::{Fake, Image, NetworkSpec, Volume, VolumeSpec};
 
 /// One machine of a cluster. Setters take and return `self` and never fail: conflicts are found in [`crate::plan::plan`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,14 +28,24 @@ pub struct NodeSpec {
 /// What can be said of one node, or of all nodes of a test.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSettings {
-    /// Name of the guest image.
-    pub image: Option<String>,
+    /// The guest image.
+    pub image: Option<Image>,
     /// Packages that the image has beside its own; those of the test and of the node count together.
     #[serde(default)]
     pub packages: BTreeSet<String>,
     /// A program that prepares the image; a relative path is resolved against [`crate::spec::ClusterSpec::base`].
     #[serde(default)]
     pub prepare: Option<PathBuf>,
+    /// The account by which the framework reaches it, in place of the image's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
+    /// A command that has to succeed before it counts as ready, in place of the image's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+    /// What starts it in place of a kernel: `bios`, `uefi`, or a file, whose relative path is resolved against
+    /// [`crate::spec::ClusterSpec::base`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<PathBuf>,
     /// Virtual CPUs.
     pub cpus: Option<u32>,
     /// Virtual CPUs that it can be given while it runs.
@@ -54,8 +64,8 @@ pub struct NodeSettings {
     /// How many reads and writes a second each of its disks does at most.
     #[serde(default)]
     pub disk_iops: Option<u32>,
-    /// A kernel in place of the image's own, as a bzImage; a relative path is resolved against
-    /// [`crate::spec::ClusterSpec::base`].
+    /// A kernel in place of the image's own: `small`, a package, or a bzImage or an ELF file, whose relative path is
+    /// resolved against [`crate::spec::ClusterSpec::base`].
     #[serde(default)]
     pub kernel: Option<PathBuf>,
     /// Appended to the kernel's command line.
@@ -68,6 +78,9 @@ pub struct NodeSettings {
     pub rate: Option<u64>,
     /// Directories that become read-only disks; those of the test come before those of the node.
     pub fixtures: Vec<FixtureSpec>,
+    /// Disks that are kept from one run to the next; those of the test come before those of the node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeSpec>,
     /// What a machine of the backend `fake` does wrong and answers.
     pub fake: Option<Fake>,
 }
@@ -125,10 +138,14 @@ impl NodeSpec {
         self
     }
 
-    /// The guest image: `micro`, `debian-12`, `debian-13`, or `oci:` and the path of a container's image in the OCI layout, seen
-    /// from [`base`](crate::ClusterBuilder::base).
+    /// The guest image: `micro`, `debian-12`, `debian-13`; `oci:` and the path of a container's image in the OCI layout, or
+    /// `cloud:` and the path of a cloud image, both seen from [`base`](crate::ClusterBuilder::base); `docker://` and the name
+    /// of a container's image in a registry, which is asked only where the cache has no image of this name; or `cloud:` and
+    /// the name of a cloud image in the catalog, such as `cloud:ubuntu-24.04`, or the address of one, with `#sha256=` or
+    /// `#sha512=` and its digest behind it. Or an [`Image`] of files, or one
+    /// that a type of yours makes: a [`GuestImage`](super::GuestImage).
     #[must_use]
-    pub fn image(mut self, image: impl Into<String>) -> Self {
+    pub fn image(mut self, image: impl Into<Image>) -> Self {
         self.settings.image = Some(image.into());
         self
     }
@@ -156,6 +173,44 @@ impl NodeSpec {
         self
     }
 
+    /// The account by which the framework reaches the machine, root where nothing is said. Commands run as root all the same,
+    /// by `sudo -n`, which the image must have. Only a cloud image has other accounts that can be entered: its cloud-init makes
+    /// this one where there is none, and lets it in. For images that refuse root over SSH.
+    #[must_use]
+    pub fn login(mut self, account: impl Into<String>) -> Self {
+        self.settings.login = Some(account.into());
+        self
+    }
+
+    /// A command that must succeed, as root, before the machine counts as ready: it is run again until it does, each time
+    /// the machine is started, as long as the boot may take. What it printed last is in the error where it never does.
+    ///
+    /// ```
+    /// # use vmtest::prelude::*;
+    /// let node = NodeSpec::new("db").image("cloud:images/debian.qcow2").login("debian").ready("cloud-init status --wait");
+    /// # drop(node);
+    /// ```
+    #[must_use]
+    pub fn ready(mut self, command: impl Into<String>) -> Self {
+        self.settings.ready = Some(command.into());
+        self
+    }
+
+    /// Starts the machine by the boot loader of its cloud image, as a computer would: with the firmware `bios`, `uefi` (a file
+    /// of OVMF, from the package `ovmf`), or the file of a firmware. The image's own configuration says then what is on the
+    /// console, and nothing is added to its kernel's command line. Only QEMU does so.
+    ///
+    /// ```
+    /// # use vmtest::prelude::*;
+    /// let node = NodeSpec::new("secure").image("cloud:images/appliance.qcow2").firmware("uefi");
+    /// # drop(node);
+    /// ```
+    #[must_use]
+    pub fn firmware(mut self, firmware: impl Into<PathBuf>) -> Self {
+        self.settings.firmware = Some(firmware.into());
+        self
+    }
+
     /// The number of virtual CPUs.
     #[must_use]
     pub fn cpus(mut self, cpus: u32) -> Self {
@@ -179,8 +234,13 @@ impl NodeSpec {
         self
     }
 
-    /// A kernel in place of the image's own, as a bzImage: its path, absolute or below the package. It must find its disks and
-    /// networks with what is built into it, or be of the image's own version: the modules of the image go with that alone.
+    /// A kernel in place of the image's own:
+    /// - `small` is one that vmtest configures for machines of tests. It has everything built in that they need and boots
+    ///   faster; it is compiled once from the source package of the distribution, in minutes.
+    /// - A package of the distribution with a kernel, as `linux-image-rt-amd64`, with its modules for disks and networks.
+    /// - A path, absolute or below the package, of a bzImage or an ELF file (QEMU and cloud-hypervisor boot one with an entry
+    ///   for PVH). It must find its disks and networks with what is built into it, or be of the image's own version: the
+    ///   modules of the image go with that alone.
     ///
     /// ```
     /// # use vmtest::prelude::*;
@@ -272,6 +332,21 @@ impl NodeSpec {
     #[must_use]
     pub fn fixture(mut self, fixture: impl Into<Fixture>, at: impl Into<String>) -> Self {
         self.settings.fixtures.push(FixtureSpec { fixture: fixture.into(), at: Some(at.into()) });
+        self
+    }
+
+    /// A disk that is kept from one run to the next, by its name or as a [`Volume`], that the guest finds at `at`. What the
+    /// machine has written is there for the next test when this one is over, however it ends; a machine that is killed loses
+    /// what it did not sync.
+    ///
+    /// ```
+    /// # use vmtest::prelude::*;
+    /// let node = NodeSpec::new("db").volume(Volume::new("pgdata").size(4 << 30), "/var/lib/postgresql");
+    /// # drop(node);
+    /// ```
+    #[must_use]
+    pub fn volume(mut self, volume: impl Into<Volume>, at: impl Into<String>) -> Self {
+        self.settings.volumes.push(VolumeSpec { volume: volume.into(), at: Some(at.into()) });
         self
     }
 }

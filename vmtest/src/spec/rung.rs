@@ -20,10 +20,12 @@ pub enum Rung {
     SshBanner,
     /// An authenticated `true` has ended with 0.
     SshAuthenticated,
+    /// The machine's own probe has succeeded: [`NodeSpec::ready`](super::NodeSpec::ready). Only of machines that have one.
+    Probe,
 }
 
 impl Rung {
-    /// All rungs, from the first.
+    /// The rungs that every machine climbs, from the first.
     pub const ALL: [Self; 6] = [
         Self::VmmAlive,
         Self::ApiAnswers,
@@ -43,6 +45,7 @@ impl fmt::Display for Rung {
             Self::NetworkAnswers => "network answers",
             Self::SshBanner => "SSH banner",
             Self::SshAuthenticated => "SSH authenticated",
+            Self::Probe => "its own probe",
         })
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub enum TimedPhase {
     /// Looking at the host, making images and fixture disks that the cache does not have, and deciding what will be done.
     Plan,
-    /// Waiting for a share of the host.
+    /// Waiting for volumes and for a share of the host.
     Lease,
     /// Making the cluster's network.
     Network,

@@ -12,7 +12,7 @@ use nix::libc;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, FileType, Mode, mkdirat, mknodat, symlinkat},
-    io::Errno,
+    io::{Errno, FdFlags},
     mount::{
         MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_bind, mount_change,
         mount_remount, move_mount, unmount,
@@ -74,6 +74,8 @@ pub(crate) struct Container {
     pub(crate) args: Vec<CString>,
     /// Its whole environment.
     pub(crate) env: Vec<CString>,
+    /// Descriptors that it has as long as it runs.
+    pub(crate) held: Vec<OwnedFd>,
     pub(crate) stdin: OwnedFd,
     /// Its standard output and standard error.
     pub(crate) output: OwnedFd,
@@ -121,7 +123,7 @@ pub(crate) fn spawn_contained(container: Container) -> io::Result<(OwnedFd, Cont
     let (report, write_report) = io::pipe()?;
     let tree = |step: &Step| if let Step::Attach { tree, .. } = step { Some(tree.as_raw_fd()) } else { None };
     let mut kept: Vec<RawFd> = container.steps.iter().filter_map(tree).collect();
-    kept.extend([&container.stdin, &container.output].map(AsRawFd::as_raw_fd));
+    kept.extend(container.held.iter().chain([&container.stdin, &container.output]).map(AsRawFd::as_raw_fd));
     kept.extend([gate.as_raw_fd(), write_report.as_raw_fd()]);
     kept.sort_unstable();
     let prepared = Prepared {
@@ -285,6 +287,9 @@ impl Prepared<'_> {
         setsid()?;
         if rustix::io::retry_on_intr(|| rustix::io::read(self.gate, &mut [0; 1]))? == 0 {
             return Err(Errno::PIPE);
+        }
+        for held in &self.container.held {
+            rustix::io::fcntl_setfd(held, FdFlags::empty())?;
         }
         rustix::stdio::dup2_stdin(&self.container.stdin)?;
         rustix::stdio::dup2_stdout(&self.container.output)?;

@@ -10,13 +10,14 @@ use std::{
 
 use tokio::{task::spawn_blocking, time::timeout};
 use vmtest_fixtures::Fixture;
+use vmtest_fixtures::copy_sparse;
 
 use super::{Node, power::api};
 use crate::{
     cluster::{ladder::succeeds, late::lease, member::Member, power::Action, run::Run},
     error::{Error, Kind},
     guest::mounts,
-    host::{Place, copy_sparse, if_there, storage_error},
+    host::{Place, if_there, storage_error},
     plan::{DiskPlan, HOTPLUG_PLACES, SCRATCH, mount_point, overlap},
     spec::{NodeSpec, Resources},
 };
@@ -164,7 +165,7 @@ async fn attach(
     at: String,
 ) -> Result<DiskPlan, Error> {
     let path = format!("{SCRATCH}/hotplug{place}.ext4");
-    let plan = DiskPlan { path, label: format!("vmtest-hot{place}"), at, read_only: false };
+    let plan = DiskPlan { path, label: format!("vmtest-hot{place}"), at, read_only: false, below: None, volume: None };
     remove_file(member, &plan)?;
     let file = member.dir.join(&plan.path);
     let plan = match content {

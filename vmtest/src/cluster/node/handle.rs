@@ -15,6 +15,7 @@ use super::{Sh, Spawn};
 use crate::{
     cluster::{member::Member, run::Run},
     error::{Error, Kind, Phase},
+    plan::ROOT,
 };
 
 /// One machine of a cluster. Clones are handles to the same machine, and work on any thread and any executor.
@@ -42,6 +43,11 @@ impl Node {
     /// The host name, known to all machines of the cluster.
     pub fn name(&self) -> &str {
         &self.member.plan.name
+    }
+
+    /// The account by which it is reached.
+    pub(crate) fn login(&self) -> &str {
+        self.member.plan.login.as_deref().unwrap_or(ROOT)
     }
 
     /// The address on the first of its networks; sockets of the test's body reach it.
@@ -142,7 +148,7 @@ impl Node {
         let mut command = std::process::Command::new("ssh");
         command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]);
         command.arg("-o").arg(format!("UserKnownHostsFile={}", known_hosts.display())).arg("-i").arg(key);
-        command.arg(format!("root@{}", self.ip()));
+        command.arg(format!("{}@{}", self.login(), self.ip()));
         Ok(command)
     }
 

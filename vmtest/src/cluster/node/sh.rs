@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::oneshot, task::AbortHandle};
+use tokio::{
+    sync::oneshot,
+    task::AbortHandle,
+    time::{Instant, timeout_at},
+};
 
 use super::Node;
 use crate::{
@@ -115,17 +119,30 @@ fn outcome(recorder: &Recorder, id: u64, output: &Result<Output, Error>) -> Outc
 async fn run(member: &Member, command: &Command, stdin: Vec<u8>, limit: Option<Duration>) -> Result<Output, Error> {
     let (line, mark) = command.line()?;
     let mut leash = Leash::new(&member.ssh, mark);
-    let exec = member.ssh.exec(line).await.inspect_err(|_| leash.release())?;
+    let began = Instant::now();
+    let Some(limit) = limit else {
+        let exec = member.ssh.exec(line).await.inspect_err(|_| leash.release())?;
+        feed(&exec, stdin);
+        return finish(&mut leash, &exec, exec.ended().await);
+    };
+    let timed_out = |how: String| {
+        let message = format!("`{}` did not end within {:.1} s {how}", command.shown(), limit.as_secs_f64());
+        Error::new(Kind::Timeout, message).after(began.elapsed())
+    };
+    // A server that hangs takes a command and never says that it has. What it may do later is the leash's.
+    let begun = timeout_at(began + limit, member.ssh.exec(line)).await;
+    let silent = "and has not begun: the guest does not answer over SSH";
+    let exec = begun.map_err(|_| timed_out(silent.to_owned()))?.inspect_err(|_| leash.release())?;
     feed(&exec, stdin);
-    let Some(limit) = limit else { return finish(&mut leash, &exec, exec.ended().await) };
-    match tokio::time::timeout(limit, exec.ended()).await {
+    match timeout_at(began + limit, exec.ended()).await {
         Ok(ended) => finish(&mut leash, &exec, ended),
         Err(_) => {
-            leash.kill(&exec).await?;
-            let output = exec.output(ExitStatus::default());
-            let seconds = limit.as_secs_f64();
-            let message = format!("`{}` did not end within {seconds:.1} s and was killed", command.shown());
-            Err(Error::new(Kind::Timeout, message + &printed(&output)).after(output.elapsed()))
+            // A guest that does not answer any more cannot be told, which is not what the test waited for.
+            let killed = match leash.kill(&exec).await {
+                Ok(()) => "and was killed".to_owned(),
+                Err(e) => format!("and could not be killed: {e}"),
+            };
+            Err(timed_out(killed + &printed(&exec.output(ExitStatus::default()))))
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
+use vmtest_fixtures::copy_sparse;
 
 use super::{
     Node,
@@ -23,7 +24,7 @@ use crate::{
         power::{Action, State},
     },
     error::{Error, Kind},
-    host::{Place, copy_sparse, storage_error},
+    host::{Place, storage_error},
     hypervisor::Saved,
     plan::SCRATCH,
 };

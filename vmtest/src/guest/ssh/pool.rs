@@ -19,7 +19,10 @@ use super::{
     connection::Connection,
     exec::{Exec, Pump},
 };
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    plan::ROOT,
+};
 
 /// dropbear drops clients beyond five that have not authenticated.
 const HANDSHAKES_AT_ONCE: usize = 4;
@@ -84,7 +87,7 @@ impl Ssh {
         Ok(())
     }
 
-    /// Starts a command on a connection of its own; it runs until it ends, whether anybody waits for that or not. May be
+    /// Starts a command on a connection of its own, as root; it runs until it ends, whether anybody waits for that or not. May be
     /// awaited on any executor.
     ///
     /// Not cancel-safe: a dropped future may leave the command running; [`crate::guest::Leash`] is for that.
@@ -115,6 +118,7 @@ impl Ssh {
 
 impl Pool {
     async fn exec(self: Arc<Self>, command: Vec<u8>) -> Result<Exec, Error> {
+        let command = if self.user == ROOT { command } else { as_root(&command) };
         // An idle connection may have died unnoticed with a reboot; a fresh one may not.
         while let Some(connection) = self.take_idle() {
             if let Ok((exec, pump)) = connection.start(command.clone()).await {
@@ -153,5 +157,26 @@ impl Pool {
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What another account is told to do as root. `sudo` asks nobody: where it would have to, it fails.
+fn as_root(command: &[u8]) -> Vec<u8> {
+    // A command has no NUL byte, which alone cannot be quoted.
+    let quoted = shlex::bytes::try_quote(command).unwrap_or_default();
+    [b"exec sudo -n -H -- sh -c ", &*quoted].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_given_the_command_as_it_is() {
+        let command = b"export A='it''s'; exec \"$@\" sh -c 'exit 3'";
+        let line = String::from_utf8(as_root(command)).expect("it is text");
+        let words = shlex::split(&line).expect("it is a command line");
+        let (last, before) = words.split_last().expect("there are some");
+        assert_eq!((last.as_bytes(), before.join(" ").as_str()), (&command[..], "exec sudo -n -H -- sh -c"));
     }
 }

@@ -178,7 +178,8 @@ async fn answer(run: &Arc<Run>, request: Request) -> Result<Answer, Error> {
             let node = machine(run, &node)?;
             let files = node.ssh_files()?;
             let (key, known_hosts) = (files.key, files.known_hosts);
-            let access = SshAccess { user: "root".into(), address: node.ip(), port: SSH_PORT, key, known_hosts };
+            let user = node.login().to_owned();
+            let access = SshAccess { user, address: node.ip(), port: SSH_PORT, key, known_hosts };
             return Ok(Answer::Ssh(access));
         }
         Request::Upload { node, from, to } => machine(run, &node)?.upload(from, to).await?,

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::{super::end::End, Run};
 use crate::{
     cluster::{CONSOLE_TAIL, Member, collect},
-    evidence::{Event, LastLines},
+    evidence::{Event, LastLines, Unanswered},
     hypervisor::{CONSOLE, VMM_LOG},
 };
 
@@ -34,6 +34,10 @@ pub(super) fn over_budget(run: &Run, end: End) -> End {
 /// Looks for what the guests have reported, and takes all that says why a test fails, while its machines are there. The
 /// error is the verdict of a run that a signal has ended.
 pub(super) fn take(run: &Arc<Run>, engine: &Runtime, end: Result<End, String>) -> Result<End, String> {
+    if !matches!(end, Ok(End::Passed)) {
+        // Before a long console is read: what failed a moment ago is said.
+        run.recorder.note_awaited();
+    }
     let members = run.members();
     for member in &members {
         // What was printed a moment ago may not have been read.
@@ -58,16 +62,17 @@ pub(super) fn take(run: &Arc<Run>, engine: &Runtime, end: Result<End, String>) -
     let of_run = run.clone();
     // On the engine, because a body may block all other threads.
     let collecting = engine.spawn(async move {
-        collect(&of_run, limit).await;
-        _ = tell.send(());
+        _ = tell.send(collect(&of_run, limit).await);
     });
     // It bounds itself; should it hang in spite of that, the teardown does not wait for it.
-    if taken.recv_timeout(limit * 2).is_err() {
+    let unanswered = taken.recv_timeout(limit * 2).unwrap_or_else(|_| {
         collecting.abort();
-    }
+        let why = format!("taking evidence has hung for {} s", (limit * 2).as_secs());
+        members.iter().map(|member| Unanswered { node: member.plan.name.clone(), why: why.clone() }).collect()
+    });
     let consoles: Vec<_> = members.iter().map(|member| last_lines(member)).collect();
     let printed = matches!(end, Ok(End::Panicked(_)));
-    let text = run.recorder.failed(&words, printed, &consoles);
+    let text = run.recorder.failed(&words, printed, &consoles, &unanswered);
     match end {
         Ok(End::Panicked(payload)) => {
             eprintln!("{text}");

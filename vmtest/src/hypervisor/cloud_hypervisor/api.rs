@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Kind},
@@ -14,42 +15,48 @@ pub(super) const API_SOCKET: &str = "api.sock";
 /// What all paths begin with, of the only version of the API that there has been.
 const ROOT: &str = "/api/v1/";
 
-/// The VMM's answer to `vm.info`: the part of it that we use.
-#[derive(Debug, Deserialize)]
+/// The VMM's answer to `vm.info`, with what only people read.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct VmInfo {
     pub(super) state: VmState,
     /// What the guest has of its memory, in bytes.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) memory_actual_size: Option<u64>,
     #[serde(default)]
     pub(super) config: InfoConfig,
     /// Its devices by their names.
     #[serde(default)]
-    pub(super) device_tree: BTreeMap<String, IgnoredAny>,
+    pub(super) device_tree: BTreeMap<String, Value>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
 }
 
 /// What the machine is made of now.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct InfoConfig {
     #[serde(default)]
     pub(super) cpus: InfoCpus,
+    #[serde(flatten)]
+    other: Map<String, Value>,
 }
 
 /// Its virtual CPUs.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct InfoCpus {
     /// How many it has, those that were plugged in included.
     #[serde(default)]
     pub(super) boot_vcpus: u32,
+    #[serde(flatten)]
+    other: Map<String, Value>,
 }
 
 /// What a machine is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum VmState {
     Running,
     /// Created, shut down, paused, or what later versions know.
-    #[serde(other)]
-    Other,
+    #[serde(untagged)]
+    Other(String),
 }
 
 /// The call that tells the VMM to do this.
@@ -92,10 +99,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join(API_SOCKET)).unwrap();
         let api = api(dir.path().to_owned());
-        for (state, expected) in [("Running", VmState::Running), ("BreakPoint", VmState::Other)] {
-            let body = answer("200 OK", &format!(r#"{{"config": {{}}, "state": "{state}", "new": 1}}"#));
+        for (state, expected) in [("Running", VmState::Running), ("BreakPoint", VmState::Other("BreakPoint".into()))] {
+            let said = serde_json::json!({
+                "state": state,
+                "config": { "cpus": { "boot_vcpus": 1, "new": 1 }, "pvpanic": true },
+                "device_tree": { "_disk0": { "children": [] } },
+                "new": 1,
+            });
+            let body = answer("200 OK", &said.to_string());
             let (info, _) = tokio::join!(info(&api), serve(&listener, "\r\n\r\n", &body));
-            assert_eq!(info.unwrap().state, expected);
+            let info = info.unwrap();
+            assert_eq!(info.state, expected);
+            assert_eq!(serde_json::to_value(info).unwrap(), said, "what is not known is kept");
         }
     }
 

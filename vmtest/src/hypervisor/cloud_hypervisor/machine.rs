@@ -59,7 +59,7 @@ impl Hypervisor for CloudHypervisor {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { emulated: false, can: able(CLOUD_HYPERVISOR, &self.lacks()), overhead: OVERHEAD }
+        Capabilities { can: able(CLOUD_HYPERVISOR, &self.lacks()), overhead: OVERHEAD, ..Capabilities::default() }
     }
 
     fn lacks(&self) -> BTreeMap<Capability, String> {
@@ -130,6 +130,10 @@ impl Connected {
 impl Machine for Connected {
     fn running(&self) -> BoxFuture<'_, Result<bool, Error>> {
         Box::pin(async { Ok(info(&self.api).await?.state == VmState::Running) })
+    }
+
+    fn described(&self) -> BoxFuture<'_, Result<Value, Error>> {
+        Box::pin(async { Ok(serde_json::to_value(info(&self.api).await?).expect("an answer is plain data")) })
     }
 
     fn pause(&self) -> BoxFuture<'_, Result<(), Error>> {

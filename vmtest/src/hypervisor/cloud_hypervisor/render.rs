@@ -137,8 +137,14 @@ mod tests {
             tap: tap.into(),
             rate: None,
         };
-        let disk =
-            |path: &str, read_only| DiskPlan { path: path.into(), label: "l".into(), at: "/srv".into(), read_only };
+        let disk = |path: &str, read_only| DiskPlan {
+            path: path.into(),
+            label: "l".into(),
+            at: "/srv".into(),
+            read_only,
+            below: None,
+            volume: None,
+        };
         NodePlan {
             name: "primary".into(),
             index: 1,
@@ -152,7 +158,9 @@ mod tests {
             disk_rate: DiskRatePlan::default(),
             kernel: "/cache/vmlinuz".into(),
             foreign_kernel: false,
+            modules: None,
             initramfs: "initramfs".into(),
+            told: None,
             cmdline: "console=ttyS0 panic=-1".into(),
             fake: None,
             nested: false,
@@ -160,6 +168,11 @@ mod tests {
             scratch: Some(1 << 30),
             root: false,
             entrypoint: None,
+            cloud: None,
+            image_digest: None,
+            login: None,
+            ready: None,
+            firmware: None,
             disks: vec![disk("/cache/a.ext4", true), disk("scratch/disk.ext4", false)],
         }
     }

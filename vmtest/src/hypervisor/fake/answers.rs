@@ -92,7 +92,7 @@ impl Script {
         if !line.contains(MARK) {
             return self.own_outcome(line);
         }
-        // The author's command is the last word, behind the variables that it was given.
+        // The author's command is the last word, behind the variables that it was given; some are set in it, a line each.
         let words = shlex::split(line).unwrap_or_default();
         let command = words.last().map_or(line, String::as_str);
         let known = |asked: &str| command == asked || command.ends_with(&format!("\n{asked}"));

@@ -9,6 +9,7 @@ use std::{
 
 use futures_util::future::{BoxFuture, join_all};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use super::injected;
 use crate::{
@@ -155,6 +156,13 @@ impl Machine for FakeMachine {
         Box::pin(async {
             self.called(Call::Status).await?;
             Ok(state(self.first.pid).is_some_and(|(state, _)| state != 'T'))
+        })
+    }
+
+    fn described(&self) -> BoxFuture<'_, Result<Value, Error>> {
+        Box::pin(async {
+            self.called(Call::Status).await?;
+            Ok(json!({ "first_process": state(self.first.pid).map(|(state, _)| state) }))
         })
     }
 

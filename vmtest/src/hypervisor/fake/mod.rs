@@ -75,10 +75,12 @@ impl FakeHypervisor {
         let tree = vmtest_images::tree(base, root).map_err(io::Error::other)?;
         relink(&tree, &dir.join(render::TREE))?;
         for (number, disk) in node.disks.iter().enumerate() {
-            let content = if disk.read_only {
-                vmtest_fixtures::unpacked(Path::new(&disk.path), root).map_err(io::Error::other)?
-            } else {
-                scratch(&dir.join(SCRATCH).join("content"), root)?
+            let path = Path::new(&disk.path);
+            let content = match &disk.volume {
+                Some(_) if disk.read_only => fs::canonicalize(path)?,
+                Some(_) => content(path, root)?,
+                None if disk.read_only => vmtest_fixtures::unpacked(path, root).map_err(io::Error::other)?,
+                None => content(&dir.join(SCRATCH).join("content"), root)?,
             };
             relink(&content, &dir.join(render::disk(number)))?;
         }
@@ -97,7 +99,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { emulated: false, can: able(FAKE, &self.lacks()), overhead: OVERHEAD }
+        Capabilities { can: able(FAKE, &self.lacks()), overhead: OVERHEAD, ..Capabilities::default() }
     }
 
     fn port(&self) -> Port {
@@ -175,12 +177,12 @@ fn forbidden(why: &str) -> Error {
     Error::new(Kind::Missing, message)
 }
 
-/// A directory that stands for a scratch disk; what is in it stays from boot to boot.
-fn scratch(path: &Path, root: u32) -> io::Result<PathBuf> {
+/// A directory that stands for a disk which the machine writes; what is in it stays from boot to boot.
+fn content(path: &Path, root: u32) -> io::Result<PathBuf> {
     match fs::create_dir(path) {
-        Ok(()) => lchown(path, Some(root), Some(root))?,
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(e),
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        // Also of one whose maker was killed before it was given away.
+        _ => lchown(path, Some(root), Some(root))?,
     }
     fs::canonicalize(path)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Kind},
@@ -12,19 +13,21 @@ use crate::{
 /// The API socket's name in the node's folder.
 pub(super) const API_SOCKET: &str = "api.sock";
 
-/// The VMM's answer to a call of `/`: the part of it that we use.
-#[derive(Debug, Deserialize)]
+/// The VMM's answer to a call of `/`, with what only people read.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct InstanceInfo {
     pub(super) state: VmState,
+    #[serde(flatten)]
+    other: Map<String, Value>,
 }
 
 /// What a machine is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum VmState {
     Running,
     /// Not started, paused, or what later versions know.
-    #[serde(other)]
-    Other,
+    #[serde(untagged)]
+    Other(String),
 }
 
 /// The body of a refusal.
@@ -82,7 +85,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join(API_SOCKET)).unwrap();
         let api = api(dir.path().to_owned());
-        for (state, expected) in [("Running", VmState::Running), ("Not started", VmState::Other)] {
+        for (state, expected) in [("Running", VmState::Running), ("Not started", VmState::Other("Not started".into()))]
+        {
             let body = answer("200 OK", &format!(r#"{{"id": "node", "state": "{state}", "vmm_version": "1.16.1"}}"#));
             let (info, request) = tokio::join!(info(&api), serve(&listener, "\r\n\r\n", &body));
             assert_eq!(info.unwrap().state, expected);

@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 use tokio::task::AbortHandle;
 
 use super::{
@@ -60,7 +61,7 @@ impl Hypervisor for Firecracker {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { emulated: false, can: able(FIRECRACKER, &self.lacks()), overhead: OVERHEAD }
+        Capabilities { can: able(FIRECRACKER, &self.lacks()), overhead: OVERHEAD, ..Capabilities::default() }
     }
 
     fn boots_elf_only(&self) -> bool {
@@ -124,6 +125,10 @@ impl Connected {
 impl Machine for Connected {
     fn running(&self) -> BoxFuture<'_, Result<bool, Error>> {
         Box::pin(async { Ok(info(&self.api).await?.state == VmState::Running) })
+    }
+
+    fn described(&self) -> BoxFuture<'_, Result<Value, Error>> {
+        Box::pin(async { Ok(serde_json::to_value(info(&self.api).await?).expect("an answer is plain data")) })
     }
 
     fn pause(&self) -> BoxFuture<'_, Result<(), Error>> {

@@ -118,8 +118,14 @@ mod tests {
             tap: tap.into(),
             rate: None,
         };
-        let disk =
-            |path: &str, read_only| DiskPlan { path: path.into(), label: "l".into(), at: "/srv".into(), read_only };
+        let disk = |path: &str, read_only| DiskPlan {
+            path: path.into(),
+            label: "l".into(),
+            at: "/srv".into(),
+            read_only,
+            below: None,
+            volume: None,
+        };
         NodePlan {
             name: "primary".into(),
             index: 1,
@@ -133,9 +139,16 @@ mod tests {
             disk_rate: DiskRatePlan::default(),
             kernel: "/cache/vmlinux".into(),
             foreign_kernel: false,
+            modules: None,
             root: false,
             entrypoint: None,
+            cloud: None,
+            image_digest: None,
+            login: None,
+            ready: None,
+            firmware: None,
             initramfs: "initramfs".into(),
+            told: None,
             cmdline: "console=ttyS0 panic=-1".into(),
             fake: None,
             nested: false,

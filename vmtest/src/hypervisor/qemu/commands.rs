@@ -1,7 +1,7 @@
 //! What QEMU is told over its machine protocol. What only one part of this backend says, is there.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::saving::Ability;
 
@@ -82,9 +82,12 @@ impl Command for QueryMigrate {
 }
 
 /// The answer to [`QueryStatus`].
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Status {
     pub(super) running: bool,
+    /// What only people read, as why they do not run.
+    #[serde(flatten)]
+    other: Map<String, Value>,
 }
 
 impl Command for QueryStatus {

@@ -163,7 +163,14 @@ mod tests {
     }
 
     fn disk() -> DiskPlan {
-        DiskPlan { path: "scratch/a".into(), label: "l".into(), at: "/mnt".into(), read_only: false }
+        DiskPlan {
+            path: "scratch/a".into(),
+            label: "l".into(),
+            at: "/mnt".into(),
+            read_only: false,
+            below: None,
+            volume: None,
+        }
     }
 
     const RATE: DiskRatePlan = DiskRatePlan { bytes: Some(1 << 20), operations: None };

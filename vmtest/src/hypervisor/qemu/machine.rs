@@ -69,7 +69,7 @@ impl Hypervisor for Qemu {
             Accelerator::Kvm => (false, OVERHEAD),
             Accelerator::Tcg => (true, OVERHEAD + TRANSLATED),
         };
-        Capabilities { emulated, can: able(QEMU, &self.lacks()), overhead }
+        Capabilities { emulated, can: able(QEMU, &self.lacks()), overhead, layers: true, tells: true }
     }
 
     fn lacks(&self) -> BTreeMap<Capability, String> {
@@ -133,6 +133,13 @@ struct Connected {
 impl Machine for Connected {
     fn running(&self) -> BoxFuture<'_, Result<bool, Error>> {
         Box::pin(async { Ok(self.qmp.execute(QueryStatus {}).await?.running) })
+    }
+
+    fn described(&self) -> BoxFuture<'_, Result<Value, Error>> {
+        Box::pin(async {
+            let status = self.qmp.execute(QueryStatus {}).await?;
+            Ok(serde_json::to_value(status).expect("an answer is plain data"))
+        })
     }
 
     fn pause(&self) -> BoxFuture<'_, Result<(), Error>> {

@@ -1,6 +1,7 @@
 //! From a node's plan to QEMU's arguments. Pure.
 
 use serde_json::{Map, Value, json};
+use vmtest_images::FIRMWARE_FILE;
 
 use super::{
     Accelerator,
@@ -8,7 +9,7 @@ use super::{
 };
 use crate::{
     hypervisor::{ApiCall, CONSOLE, LaunchPlan, ListeningSocket, OpenFile, Saved, VMM_LOG},
-    plan::{DiskPlan, DiskRatePlan, HOTPLUG_PLACES, InterfacePlan, NodePlan},
+    plan::{BIOS, DiskPlan, DiskRatePlan, HOTPLUG_PLACES, InterfacePlan, NodePlan},
 };
 
 /// The control socket's name in the node's folder.
@@ -46,7 +47,18 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
     if from.is_some() {
         args.pair("-incoming", "defer");
     }
-    args.pair("-kernel", &node.kernel).pair("-initrd", &node.initramfs).pair("-append", &node.cmdline);
+    match node.firmware.as_deref() {
+        None => {
+            args.pair("-kernel", &node.kernel).pair("-initrd", &node.initramfs).pair("-append", &node.cmdline);
+        }
+        Some(BIOS) => {}
+        Some(file) => {
+            args.pair("-bios", file);
+        }
+    }
+    if let Some(told) = &node.told {
+        args.pair("-fw_cfg", format!("name={FIRMWARE_FILE},file={told}"));
+    }
     args.pair("-chardev", format!("file,id=console,path={CONSOLE},append=on")).pair("-serial", "chardev:console");
     args.pair("-chardev", format!("socket,id=qmp,fd={QMP_FD},server=on,wait=off"));
     args.pair("-mon", "chardev=qmp,mode=control");
@@ -55,7 +67,8 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
             args.pair("-object", throttle_group(index, node.disk_rate));
         }
         args.pair("-blockdev", blockdev(index, disk, node.disk_rate));
-        args.pair("-device", format!("virtio-blk-pci,drive=disk{index}"));
+        let first = if node.firmware.is_some() && index == 0 { ",bootindex=0" } else { "" };
+        args.pair("-device", format!("virtio-blk-pci,drive=disk{index}{first}"));
     }
     for (index, InterfacePlan { tap, mac, .. }) in node.interfaces.iter().enumerate() {
         args.pair("-netdev", format!("tap,id=net{index},ifname={tap},script=no,downscript=no,vhost=off"));
@@ -150,14 +163,19 @@ pub(super) fn rate_object(id: &str, rate: DiskRatePlan) -> Value {
 
 fn blockdev(index: usize, disk: &DiskPlan, rate: DiskRatePlan) -> String {
     let access = if disk.read_only { "on" } else { "off" };
+    let format = if disk.below.is_some() { "qcow2" } else { "raw" };
     let (filter, raw) = if rate.is_none() {
-        (format!("driver=raw,node-name=disk{index},read-only={access}"), "")
+        (format!("driver={format},node-name=disk{index},read-only={access}"), "")
     } else {
         let filter = format!("driver=throttle,node-name=disk{index},throttle-group=rate{index},read-only={access}");
-        (filter + ",file.driver=raw", "file.")
+        (format!("{filter},file.driver={format}"), "file.")
     };
-    let path = escape(&disk.path);
-    format!("{filter},{raw}file.driver=file,{raw}file.filename={path},{raw}file.locking=off")
+    let file =
+        |of: &str, path: &str| format!("{of}file.driver=file,{of}file.filename={},{of}file.locking=off", escape(path));
+    let below = disk.below.as_ref().map(|below| {
+        format!(",{raw}backing.driver=raw,{raw}backing.read-only=on,{}", file(&format!("{raw}backing."), below))
+    });
+    format!("{filter},{}{}", file(raw, &disk.path), below.unwrap_or_default())
 }
 
 /// A comma ends a value in QEMU's option lists unless it is doubled.
@@ -212,13 +230,27 @@ mod tests {
             disk_rate: DiskRatePlan::default(),
             kernel: "/cache/vmlinuz".into(),
             foreign_kernel: false,
+            modules: None,
             initramfs: "initramfs".into(),
+            told: None,
             cmdline: "console=ttyS0 panic=-1".into(),
             fake: None,
             scratch: None,
             root: false,
             entrypoint: None,
-            disks: vec![DiskPlan { path: "/a,b.ext4".into(), label: "l".into(), at: "/srv".into(), read_only: true }],
+            cloud: None,
+            image_digest: None,
+            login: None,
+            ready: None,
+            firmware: None,
+            disks: vec![DiskPlan {
+                path: "/a,b.ext4".into(),
+                label: "l".into(),
+                at: "/srv".into(),
+                read_only: true,
+                below: None,
+                volume: None,
+            }],
         }
     }
 
@@ -284,6 +316,50 @@ mod tests {
             -device virtio-rng-pci
             -device pvpanic-pci"#]]
         .assert_eq(&lines(&node(), None, Accelerator::Tcg));
+    }
+
+    #[test]
+    fn a_disk_can_be_a_layer_over_another() {
+        let below = Some("/cache/a,b.raw".to_owned());
+        let disk = DiskPlan {
+            path: "scratch/disk.qcow2".into(),
+            label: "".into(),
+            at: "/".into(),
+            read_only: false,
+            below,
+            volume: None,
+        };
+        let disk_rate = DiskRatePlan { bytes: Some(10 << 20), operations: None };
+        let node = NodePlan { disks: vec![disk], ..node() };
+        let usual = lines(&self::node(), None, Accelerator::Tcg);
+        expect!["-blockdev driver=qcow2,node-name=disk0,read-only=off,file.driver=file,file.filename=scratch/disk.qcow2,file.locking=off,backing.driver=raw,backing.read-only=on,backing.file.driver=file,backing.file.filename=/cache/a,,b.raw,backing.file.locking=off"].assert_eq(&new(&usual, &lines(&node, None, Accelerator::Tcg)));
+        let slow = lines(&NodePlan { disk_rate, ..node }, None, Accelerator::Tcg);
+        expect!["-blockdev driver=throttle,node-name=disk0,throttle-group=rate0,read-only=off,file.driver=qcow2,file.file.driver=file,file.file.filename=scratch/disk.qcow2,file.file.locking=off,file.backing.driver=raw,file.backing.read-only=on,file.backing.file.driver=file,file.backing.file.filename=/cache/a,,b.raw,file.backing.file.locking=off"].assert_eq(slow.lines().find(|line| line.starts_with("-blockdev")).unwrap());
+    }
+
+    #[test]
+    fn firmware_starts_the_first_disk_and_no_kernel() {
+        let started = |firmware: &str| {
+            let node = NodePlan { firmware: Some(firmware.into()), ..node() };
+            new(&lines(&self::node(), None, Accelerator::Tcg), &lines(&node, None, Accelerator::Tcg))
+        };
+        assert_eq!(started("bios"), "-device virtio-blk-pci,drive=disk0,bootindex=0");
+        expect![[r#"
+            -bios /usr/share/ovmf/OVMF.fd
+            -device virtio-blk-pci,drive=disk0,bootindex=0"#]]
+        .assert_eq(&started("/usr/share/ovmf/OVMF.fd"));
+        let node = NodePlan { firmware: Some("bios".into()), ..node() };
+        let all = lines(&node, None, Accelerator::Tcg);
+        assert!(!["-kernel", "-initrd", "-append"].iter().any(|word| all.contains(word)), "{all}");
+    }
+
+    #[test]
+    fn the_firmware_hands_over_what_is_not_behind_the_initramfs() {
+        let told = NodePlan { initramfs: "/cache/initramfs.cpio".into(), told: Some("facts.cpio".into()), ..node() };
+        expect![[r#"
+            -initrd /cache/initramfs.cpio
+            -fw_cfg name=opt/vmtest/facts,file=facts.cpio"#]]
+        .assert_eq(&new(&lines(&node(), None, Accelerator::Tcg), &lines(&told, None, Accelerator::Tcg)));
     }
 
     #[test]

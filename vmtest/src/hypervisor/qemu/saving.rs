@@ -8,6 +8,7 @@ use std::{
 
 use serde::Serialize;
 use tokio::task::spawn_blocking;
+use vmtest_fixtures::copy_sparse;
 
 use super::{
     commands::{Migrate, SetCapabilities, SetParameters},
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
-    host::{Place, ProcessId, copy_sparse, storage_error},
+    host::{Place, ProcessId, storage_error},
     hypervisor::{Saved, listen},
 };
 

@@ -3,7 +3,10 @@ use expect_test::expect;
 use super::*;
 use crate::{
     error::Kind,
-    plan::{BackendFacts, BudgetFacts, FixtureFacts, HostEndPlan, HostFacts, ImageFacts, KernelFacts, MemoryLimit},
+    plan::{
+        BackendFacts, BudgetFacts, FixtureFacts, HostEndPlan, HostFacts, ImageFacts, KernelFacts, MemoryLimit,
+        ModulesFacts,
+    },
     spec,
 };
 
@@ -17,16 +20,24 @@ pub(in crate::plan) fn facts() -> Facts {
         root: None,
         memory: None,
         entrypoint: None,
+        cloud: None,
+        digest: None,
+        arguments: String::new(),
+        login: None,
+        ready: None,
+        asks_firmware: true,
     };
     Facts {
         backend: Ok(backend("qemu", true, &[Capability::OwnKernel, Capability::Nested], 100 << 20)),
         known: vec![],
         images: [("micro".into(), Ok(micro))].into(),
         kernels: BTreeMap::new(),
+        firmwares: BTreeMap::new(),
         fixtures: vec![(
             schema().fixture,
             Ok(FixtureFacts { path: "/cache/fixtures/1.ext4".into(), label: "schema".into() }),
         )],
+        volumes: BTreeMap::new(),
         missing: vec![],
         host: None,
         egress: None,
@@ -39,7 +50,8 @@ const HOST: Resources = Resources { memory: 4 << 30, cpus: 8, disk: 20 << 30 };
 
 /// A backend whose machines can do this.
 pub(in crate::plan) fn backend(name: &str, emulated: bool, can: &[Capability], overhead: u64) -> BackendFacts {
-    let capabilities = Capabilities { emulated, can: can.iter().copied().collect(), overhead };
+    let can = can.iter().copied().collect();
+    let capabilities = Capabilities { emulated, can, overhead, ..Capabilities::default() };
     BackendFacts { name: name.to_owned(), capabilities, lacks: BTreeMap::new() }
 }
 
@@ -89,7 +101,7 @@ fn what_a_machine_can_be_given_is_claimed_from_the_start() {
 }
 
 /// What is planned for these nodes.
-pub(in crate::plan) fn planned(nodes: Vec<NodeSpec>) -> Vec<NodePlan> {
+pub(crate) fn planned(nodes: Vec<NodeSpec>) -> Vec<NodePlan> {
     plan(&ClusterSpec { nodes, ..ClusterSpec::new("t") }, &facts()).unwrap().nodes
 }
 
@@ -489,8 +501,9 @@ fn in_the_hosts_network_a_cluster_has_what_is_free_there() {
 
 #[test]
 fn a_kernel_takes_the_place_of_the_images_own() {
-    let kernel =
-        |path: &str, release: &str| (path.into(), Ok(KernelFacts { path: path.into(), release: release.into() }));
+    let kernel = |path: &str, release: &str| {
+        (path.into(), Ok(KernelFacts { path: path.into(), release: release.into(), modules: None }))
+    };
     let mut facts = facts();
     facts.kernels = [kernel("/same", "6.1.0"), kernel("/next", "6.12.0")].into();
     let mut spec = ClusterSpec::new("t");
@@ -502,11 +515,24 @@ fn a_kernel_takes_the_place_of_the_images_own() {
 }
 
 #[test]
+fn a_kernel_by_name_brings_its_modules() {
+    let mut facts = facts();
+    let modules = ModulesFacts { usual: "/cache/usual.cpio".into(), nested: "/cache/nested.cpio".into() };
+    let kernel = KernelFacts { path: "/cache/small".into(), release: "6.1.5-vmtest".into(), modules: Some(modules) };
+    facts.kernels = [("small".into(), Ok(kernel))].into();
+    facts.backend = Ok(backend("qemu", true, &[Capability::OwnKernel, Capability::Nested], 0));
+    let nodes = vec![NodeSpec::new("a").kernel("small"), NodeSpec::new("b").kernel("small").nested(true)];
+    let nodes = plan(&ClusterSpec { nodes, ..ClusterSpec::new("t") }, &facts).unwrap().nodes;
+    let planned: Vec<_> = nodes.iter().map(|node| (node.modules.as_deref(), node.foreign_kernel)).collect();
+    assert_eq!(planned, [(Some("/cache/usual.cpio"), false), (Some("/cache/nested.cpio"), false)]);
+}
+
+#[test]
 fn a_kernel_that_cannot_be_is_refused() {
     let mut facts = facts();
     facts.kernels = [
         ("k/none".into(), Err("it is no bzImage".into())),
-        ("/next".into(), Ok(KernelFacts { path: "/next".into(), release: "6.12.0".into() })),
+        ("/next".into(), Ok(KernelFacts { path: "/next".into(), release: "6.12.0".into(), modules: None })),
     ]
     .into();
     let nodes = vec![NodeSpec::new("a").kernel("k/none"), NodeSpec::new("b").kernel("/next").nested(true)];
