@@ -9,6 +9,8 @@ use std::{
 
 use serde_json::Value;
 
+use super::cargo::cargo;
+
 /// A binary with tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TestBinary {
@@ -23,16 +25,19 @@ pub(crate) struct TestBinary {
     pub(crate) dir: PathBuf,
 }
 
+impl TestBinary {
+    /// Its program, in the place and with the variables with which Cargo starts it.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.current_dir(&self.dir).env("CARGO_MANIFEST_DIR", &self.dir).env("CARGO_PKG_NAME", &self.package);
+        command
+    }
+}
+
 /// Builds the test binaries that these arguments of `cargo test` ask for.
 pub(crate) fn build(args: &[String]) -> Result<Vec<TestBinary>, String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
+    let mut build = cargo();
     build.args(["test", "--no-run", "--message-format=json-render-diagnostics"]).args(args);
-    // What Cargo says of this very program where it has started it: build scripts that look at it would run again, and with
-    // them everything would be built again.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_a_package(&name.to_string_lossy())) {
-        build.env_remove(name);
-    }
     let mut build = build.stdout(Stdio::piped()).spawn().map_err(|e| format!("cannot run cargo: {e}"))?;
     let lines = BufReader::new(build.stdout.take().expect("it was asked for")).lines();
     let binaries = lines.map_while(Result::ok).filter_map(|line| binary(&line)).collect();
@@ -41,11 +46,6 @@ pub(crate) fn build(args: &[String]) -> Result<Vec<TestBinary>, String> {
         return Err(format!("the tests cannot be built: cargo ended with {status}"));
     }
     Ok(binaries)
-}
-
-fn is_of_a_package(variable: &str) -> bool {
-    let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
-    variable == "OUT_DIR" || prefixes.iter().any(|prefix| variable.starts_with(prefix))
 }
 
 /// Of a message of Cargo: a test binary.

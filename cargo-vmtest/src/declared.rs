@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use vmtest::harness::{Declared, LIST, LISTED};
+use vmtest::harness::{BACKENDS, Declared, LIST, LISTED};
 
 use super::binaries::{TestBinary, build};
 
@@ -34,6 +34,26 @@ pub(crate) struct Test {
     /// What it declares.
     #[serde(flatten)]
     pub(crate) declared: Declared,
+}
+
+/// The backend that no test gets which does not name it.
+pub(crate) const FAKE: &str = "fake";
+
+impl Test {
+    /// Whether this backend is one of those that it names, or of those that a test gets which names none.
+    pub(crate) fn may_run_on(&self, backend: &str) -> bool {
+        let named = &self.declared.backends;
+        if named.is_empty() { backend != FAKE } else { named.iter().any(|name| name == backend) }
+    }
+}
+
+/// # Errors
+/// With the first of these names that is no backend's, and those that are.
+pub(crate) fn check_backends(names: &[String]) -> Result<(), String> {
+    match names.iter().find(|name| !BACKENDS.contains(&name.as_str())) {
+        Some(unknown) => Err(format!("there is no backend `{unknown}`: there are {}", BACKENDS.join(", "))),
+        None => Ok(()),
+    }
 }
 
 /// The list as it is in files.

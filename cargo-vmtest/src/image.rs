@@ -1,19 +1,18 @@
 //! `cargo vmtest image`: guest images in the cache.
 
-use std::{
-    cell::RefCell,
-    path::PathBuf,
-    process::ExitCode,
-    time::{Duration, SystemTime},
-};
+use std::{cell::RefCell, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Subcommand;
-use indicatif::HumanBytes;
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use vmtest::harness::control::{Description, runs};
-use vmtest_images::{Cache, ImageSpec, KeptImage, Progress, ensure};
+use vmtest_images::{Cache, ImageSpec, KeptImage, Progress, Pulled, ensure, pull};
 
-use super::output::line;
+use super::{
+    catalog,
+    last_use::{age, not_used_for},
+    output::line,
+};
 
 /// The form of what `--json` prints, raised when it changes.
 const VERSION: u32 = 1;
@@ -22,7 +21,8 @@ const VERSION: u32 = 1;
 pub(crate) enum Command {
     /// Make an image, or find it in the cache.
     Build {
-        /// Its name, such as `debian-12` or `oci:path/to/image.tar`.
+        /// Its name, such as `debian-12`, `oci:path/to/image.tar`, `docker://registry.example/repository:tag`,
+        /// `cloud:debian-12`, `cloud:path/to/disk.qcow2` or `kernel:small`.
         name: String,
         /// A package that it has beside its own; may be repeated.
         #[arg(long = "package")]
@@ -31,6 +31,16 @@ pub(crate) enum Command {
         #[arg(long)]
         prepare: Option<PathBuf>,
         /// Print the image as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask registries what these names stand for now, and make the images that the cache does not have. Tests go on with what a
+    /// name stood for until then.
+    Pull {
+        /// Their names, such as `docker://registry.example/repository:tag`.
+        #[arg(required = true)]
+        images: Vec<String>,
+        /// Print the images as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -51,7 +61,29 @@ pub(crate) enum Command {
         #[arg(required = true)]
         images: Vec<String>,
     },
-    /// Remove what nobody has used for long, what was replaced, and what killed builds have left.
+    /// Show the cloud images that can be named: those of the catalog that VMTEST_CATALOG names, and ours.
+    Catalog {
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask the publishers of cloud images for newer ones, and write them into a catalog. Fails where one of them does not say,
+    /// with what the others have said.
+    Bump {
+        /// The names of the images; one of ours that the catalog does not have is added to it. Without, all that the catalog
+        /// has and of which it says how.
+        names: Vec<String>,
+        /// The catalog, which may be a new file where names are given; without, the one that VMTEST_CATALOG names.
+        #[arg(long, value_name = "FILE")]
+        catalog: Option<PathBuf>,
+        /// Only say what is newer.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print what was found as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove what nobody has used for long, what was replaced, layers that came from registries, and what killed builds have left.
     Prune {
         /// How long nobody has used it, such as `12h` or `30days`.
         #[arg(long, value_name = "TIME", default_value = "30days", value_parser = humantime::parse_duration)]
@@ -70,15 +102,18 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, String> {
     let cache = Cache::open(dir).map_err(|e| e.to_string())?;
     match command {
         Command::Build { name, packages, prepare, json } => {
-            let spec = ImageSpec { name, packages: packages.into_iter().collect(), prepare };
-            let image = ensure(&cache, &spec, &Lines::of(&spec)).map_err(|e| e.to_string())?;
+            let spec = ImageSpec { packages: packages.into_iter().collect(), prepare, ..ImageSpec::from(&*name) };
+            let image = ensure(&cache, &spec, &Shown::of(&spec)).map_err(|e| e.to_string())?;
             if json {
                 line(serde_json::to_string(&image).map_err(|e| e.to_string())?);
             } else {
                 line(image.kernel.parent().unwrap_or(&image.kernel).display());
             }
         }
-        Command::Ls { json } => list(&kept(&cache)?, json)?,
+        Command::Pull { images, json } => return pull_all(&cache, &images, json),
+        Command::Catalog { json } => catalog::list(&cache, json)?,
+        Command::Bump { names, catalog, dry_run, json } => return catalog::bump(&names, catalog, dry_run, json),
+        Command::Ls { json } => list(&kept(&cache)?, cache.layer_bytes(), json)?,
         Command::Inspect { image } => {
             let all = kept(&cache)?;
             line(serde_json::to_string_pretty(find(&all, &image)?).map_err(|e| e.to_string())?);
@@ -99,6 +134,42 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+#[derive(Serialize)]
+struct PullReport<'a> {
+    version: u32,
+    images: &'a [Pulled],
+}
+
+/// Each of them, also after one that fails.
+fn pull_all(cache: &Cache, names: &[String], json: bool) -> Result<ExitCode, String> {
+    let (mut all, mut code) = (Vec::new(), ExitCode::SUCCESS);
+    for name in names {
+        let spec = ImageSpec::from(name.as_str());
+        let shown = Shown::of(&spec);
+        let pulled = pull(cache, &spec, &shown);
+        drop(shown);
+        match pulled {
+            Ok(pulled) => {
+                if !json {
+                    let state = if pulled.changed { "is new" } else { "has not changed" };
+                    let digest = pulled.image.digest.as_deref().unwrap_or_default();
+                    line(format_args!("{} {state}: {digest}", pulled.image.name));
+                }
+                all.push(pulled);
+            }
+            Err(e) => {
+                eprintln!("error: {name}: {e}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    if json {
+        let report = PullReport { version: VERSION, images: &all };
+        line(serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?);
+    }
+    Ok(code)
+}
+
 fn kept(cache: &Cache) -> Result<Vec<KeptImage>, String> {
     cache.kept().map_err(|e| e.to_string())
 }
@@ -107,38 +178,39 @@ fn kept(cache: &Cache) -> Result<Vec<KeptImage>, String> {
 struct Report<'a> {
     version: u32,
     images: &'a [KeptImage],
+    /// Of images of registries, as they came.
+    layer_bytes: u64,
 }
 
-fn list(all: &[KeptImage], json: bool) -> Result<(), String> {
+fn list(all: &[KeptImage], layer_bytes: u64, json: bool) -> Result<(), String> {
     if json {
-        let report = Report { version: VERSION, images: all };
+        let report = Report { version: VERSION, images: all, layer_bytes };
         line(serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?);
         return Ok(());
     }
     let width = all.iter().map(|image| image.id.len()).max().unwrap_or_default();
     let runs = live();
     for image in all {
-        let state =
-            if image.in_use { format!("in use{}", by_whom(image, &runs)) } else { format!("used {} ago", age(image)) };
+        let state = if image.in_use {
+            format!("in use{}", by_whom(image, &runs))
+        } else {
+            format!("used {} ago", age(image.used))
+        };
         let replaced = if image.image.is_none() { ", replaced by another" } else { "" };
-        line(format_args!("{:width$}  {:>10}  {state}{replaced}", image.id, HumanBytes(image.bytes).to_string()));
+        // That of an image of a container says nothing of where it is from.
+        let names: String =
+            image.names.iter().filter(|name| name.contains(':')).map(|name| format!(", {name}")).collect();
+        line(format_args!(
+            "{:width$}  {:>10}  {state}{replaced}{names}",
+            image.id,
+            HumanBytes(image.bytes).to_string()
+        ));
     }
     line(format_args!("{} images, {}", all.len(), HumanBytes(all.iter().map(|image| image.bytes).sum())));
-    Ok(())
-}
-
-/// In the largest unit that says enough.
-fn age(image: &KeptImage) -> String {
-    match not_used_for(image).as_secs() / 60 {
-        minutes @ 0..120 => format!("{minutes} min"),
-        minutes @ 120..2880 => format!("{} h", minutes / 60),
-        minutes => format!("{} days", minutes / 1440),
+    if layer_bytes > 0 {
+        line(format_args!("layers as they came from registries, {}", HumanBytes(layer_bytes)));
     }
-}
-
-fn not_used_for(image: &KeptImage) -> Duration {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(Duration::from_secs(image.used))
+    Ok(())
 }
 
 /// The runs of now. Who uses an image is told as far as it is known.
@@ -158,7 +230,8 @@ fn by_whom(image: &KeptImage, runs: &[Description]) -> String {
 
 /// The image that a person means.
 fn find<'a>(all: &'a [KeptImage], name: &str) -> Result<&'a KeptImage, String> {
-    let named = |image: &&KeptImage| image.image.as_ref().is_some_and(|image| image.name == name);
+    let whole = ImageSpec::from(name).whole_name();
+    let named = |image: &&KeptImage| image.names.contains(&whole);
     let exact: Vec<_> = all.iter().filter(|image| image.id == name).collect();
     let by_name: Vec<_> = all.iter().filter(named).collect();
     let by_start: Vec<_> = all.iter().filter(|image| image.id.starts_with(name)).collect();
@@ -179,7 +252,7 @@ fn prune(cache: &Cache, older_than: Option<Duration>, dry_run: bool) -> Result<(
     let (mut count, mut freed) = (0_u32, 0);
     let all = kept(cache)?;
     for image in &all {
-        let old = older_than.is_none_or(|limit| image.image.is_none() || not_used_for(image) >= limit);
+        let old = older_than.is_none_or(|limit| image.image.is_none() || not_used_for(image.used) >= limit);
         if image.in_use || !old {
             continue;
         }
@@ -193,27 +266,45 @@ fn prune(cache: &Cache, older_than: Option<Duration>, dry_run: bool) -> Result<(
     if !dry_run {
         let kernels = older_than.is_none() && !all.iter().any(|image| image.in_use);
         freed += cache.sweep(kernels).map_err(|e| e.to_string())?;
+        freed += cache.sweep_layers(older_than.unwrap_or_default()).map_err(|e| e.to_string())?;
     }
     line(format_args!("{count} images, {}", HumanBytes(freed)));
     Ok(())
 }
 
-/// A line on stderr for each step.
-struct Lines {
+/// A bar on the terminal, else a line on stderr for each step.
+struct Shown {
     image: String,
+    bar: ProgressBar,
     step: RefCell<String>,
 }
 
-impl Lines {
+impl Shown {
     fn of(spec: &ImageSpec) -> Self {
-        Self { image: spec.to_string(), step: RefCell::default() }
+        let bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{prefix} [{bar:30}] {msg} ({elapsed})");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(spec.to_string());
+        Self { image: spec.to_string(), bar, step: RefCell::default() }
     }
 }
 
-impl Progress for Lines {
+impl Progress for Shown {
     fn step(&self, percent: u64, what: &str) {
-        if self.step.replace(what.to_owned()) != what {
-            eprintln!("{}: {what} ({percent} %)", self.image);
+        let new = self.step.replace(what.to_owned()) != what;
+        if self.bar.is_hidden() {
+            if new {
+                eprintln!("{}: {what} ({percent} %)", self.image);
+            }
+            return;
         }
+        self.bar.set_message(what.to_owned());
+        self.bar.set_position(percent);
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }

@@ -3,6 +3,8 @@
 mod bench;
 mod binaries;
 mod cache_key;
+mod cargo;
+mod catalog;
 mod completions;
 mod console;
 mod cp;
@@ -15,6 +17,7 @@ mod hold;
 mod image;
 mod install;
 mod lab;
+mod last_use;
 mod list;
 mod ls;
 mod matrix;
@@ -30,6 +33,7 @@ mod ssh;
 mod suite;
 mod target;
 mod up;
+mod volume;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -65,12 +69,13 @@ enum Command {
     Test {
         #[command(flatten)]
         install: Install,
-        /// Arguments for `cargo test` (or `cargo nextest run`, with --nextest).
+        /// What runs them. nextest is told what the tests declare, as `nextest-config` writes it, unless some were chosen.
+        #[arg(long, value_enum, default_value_t = suite::Runner::Auto)]
+        runner: suite::Runner,
+        /// Arguments for `cargo nextest run` or `cargo test`, as `--no-fail-fast`, `--test web` or a name. Without
+        /// packages among them, those of the whole workspace are meant.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
-        /// Run the tests with nextest.
-        #[arg(long)]
-        nextest: bool,
     },
     /// Measure: boots beside bare VMMs, commands and copies beside OpenSSH, our own memory, network and teardown.
     Bench {
@@ -85,6 +90,11 @@ enum Command {
         /// Measure only this.
         #[arg(long, value_enum)]
         only: Option<bench::Part>,
+        /// Measure in place of all that what it costs these tests that artifacts are kept of them. They are given behind `--`
+        /// as to `cargo test`, with a second `--` before what is for the test binaries, and run on fakes unless VMTEST_BACKEND
+        /// says otherwise.
+        #[arg(last = true, conflicts_with = "only")]
+        tests: Vec<String>,
     },
     /// Make fixture disks, and look into them.
     #[command(subcommand)]
@@ -92,6 +102,9 @@ enum Command {
     /// Make guest images before a test wants them.
     #[command(subcommand)]
     Image(image::Command),
+    /// Look at the disks that tests keep from one run to the next, and remove some.
+    #[command(subcommand)]
+    Volume(volume::Command),
     /// Run a program, such as a test binary, on a machine that can run machines itself: with a /dev/kvm that works, whatever
     /// this host has. As a runner of Cargo, `cargo vmtest lab --` runs a whole suite there.
     Lab {
@@ -253,6 +266,10 @@ enum Command {
         /// one machine.
         #[arg(long, value_name = "FILE")]
         expect: Option<PathBuf>,
+        /// Backends that the machines have, separated by commas: each of the expected tests must have run on all of these that
+        /// it may run on.
+        #[arg(long = "backend", value_delimiter = ',', requires = "expect")]
+        backends: Vec<String>,
     },
     /// Run a test again as it was run, with its settings and on its backend, and say what is otherwise now: this host, images,
     /// the plan. A failed test prints this line.
@@ -296,12 +313,13 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
         Command::Demo { install, json } => {
             install::ensure(install.install, Purpose::Cluster).and_then(|()| rootless()).and_then(|()| demo::run(json))
         }
-        Command::Test { install, args, nextest } => {
-            install::ensure(install.install, Purpose::Tests).and_then(|()| suite::run(nextest, &args))
+        Command::Test { install, args, runner } => {
+            install::ensure(install.install, Purpose::Tests).and_then(|()| suite::run(runner, &args))
         }
-        Command::Bench { install, json, pairs, only } => {
-            install::ensure(install.install, Purpose::Cluster).and_then(|()| bench::run(pairs, json, only))
-        }
+        Command::Bench { install, json, pairs, only, tests } => install::ensure(install.install, Purpose::Cluster)
+            .and_then(|()| {
+                if tests.is_empty() { bench::run(pairs, json, only) } else { bench::of_tests(pairs, json, &tests) }
+            }),
         Command::Lab { install, options } => install::ensure(install.install, Purpose::Cluster)
             .and_then(|()| rootless())
             .and_then(|()| lab::run(options)),
@@ -314,11 +332,19 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
             install::cloud_hypervisor(url.as_deref(), sha256.as_deref())
         }
         Command::Report { dir, format, history: true, .. } => report::history(dir, format),
-        Command::Report { dir, format, expect, .. } => {
-            report::run(dir, format.unwrap_or(report::Format::Html), expect.as_deref())
+        Command::Report { dir, format, expect, backends, .. } => {
+            let expected = expect.map(|list| report::Expected::read(&list, backends)).transpose();
+            expected.and_then(|expected| report::run(dir, format.unwrap_or(report::Format::Html), expected.as_ref()))
         }
         Command::Repro { dir, hold, binary, args } => repro::run(&dir, hold, binary, &args),
+        // Which make nothing.
+        Command::Image(command @ (image::Command::Catalog { .. } | image::Command::Bump { .. })) => image::run(command),
         Command::Image(command) => rootless().and_then(|()| image::run(command)),
+        Command::Volume(command) => {
+            // As for fixtures: what fake machines have written is theirs.
+            drop(rootless());
+            volume::run(command)
+        }
         Command::Prune { dry_run, json } => rootless().and_then(|()| prune::run(dry_run, json)),
         Command::Up { test, args } => up::run(&test, &args),
         Command::List { json, args } => list::run(json, &args),

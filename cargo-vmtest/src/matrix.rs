@@ -10,15 +10,13 @@ use vmtest_images::ImageSpec;
 
 use super::{
     cache_key,
-    declared::{Source, Test},
+    declared::{Source, Test, check_backends},
     filter::filter,
     output::line,
 };
 
 /// The backend of tests that leave it to the settings.
 const AUTO: &str = "auto";
-/// Which no test gets that does not name it.
-const FAKE: &str = "fake";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -79,9 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
 }
 
 fn matrix(tests: &[Test], backends: &[String], shards: usize) -> Result<Matrix, String> {
-    if let Some(unknown) = backends.iter().find(|name| !vmtest::harness::BACKENDS.contains(&name.as_str())) {
-        return Err(format!("there is no backend `{unknown}`: there are {}", vmtest::harness::BACKENDS.join(", ")));
-    }
+    check_backends(backends)?;
     let mut jobs: BTreeMap<(String, String), Vec<&Test>> = BTreeMap::new();
     for test in tests.iter().filter(|test| !test.ignored) {
         let names: BTreeSet<_> = test.declared.images.iter().map(|image| image.name.as_str()).collect();
@@ -113,14 +109,13 @@ fn matrix(tests: &[Test], backends: &[String], shards: usize) -> Result<Matrix, 
     Ok(Matrix { include })
 }
 
-/// The backends on which a test runs in a CI that has these.
+/// The backends on which a test runs in a CI that has these, or has not said which.
 fn backends_of(test: &Test, of_ci: &[String]) -> Vec<String> {
     let named = &test.declared.backends;
     match (named.is_empty(), of_ci.is_empty()) {
         (true, true) => vec![AUTO.to_owned()],
-        (true, false) => of_ci.iter().filter(|name| *name != FAKE).cloned().collect(),
         (false, true) => named.clone(),
-        (false, false) => of_ci.iter().filter(|name| named.contains(name)).cloned().collect(),
+        (_, false) => of_ci.iter().filter(|name| test.may_run_on(name)).cloned().collect(),
     }
 }
 

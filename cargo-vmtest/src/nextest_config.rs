@@ -15,7 +15,7 @@ use vmtest::{
 };
 
 use super::{
-    declared::{Source, Test},
+    declared::{FAKE, Source, Test},
     filter::filter,
     output::{line, print},
 };
@@ -26,8 +26,6 @@ const MARK: &str = "# Written by `cargo vmtest nextest-config`";
 const GROUP: &str = "@tool:vmtest:machines";
 /// Images that are made, and shares of the host that other runs have: neither counts against a test's own timeout.
 const SPARE: Duration = Duration::from_secs(600);
-/// That of a test on machines without kernels of their own.
-const FAKE: &str = "fake";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {

@@ -37,17 +37,16 @@ pub(crate) fn run(dir: &Path, hold: bool, binary: Option<PathBuf>, args: &[Strin
         None => built(&started, args)?,
     };
     check_that_it_is_there(&started, &binary)?;
-    let mut command = Command::new(&binary.path);
-    command.args([&started.runner_name, "--exact", "--include-ignored", "--nocapture"]).current_dir(&binary.dir);
+    let mut command = binary.command();
+    command.args([&started.runner_name, "--exact", "--include-ignored", "--nocapture"]);
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_of_then)) {
         command.env_remove(name);
     }
     command.envs(settings(&started, backend(&dir), |program| Path::new(program).exists()));
-    command.env("CARGO_MANIFEST_DIR", &binary.dir).env(REPEATS, &dir);
-    match &started.package {
-        Some(package) => command.env("CARGO_PKG_NAME", package),
-        None => command.env_remove("CARGO_PKG_NAME"),
-    };
+    command.env(REPEATS, &dir);
+    if started.package.is_none() {
+        command.env_remove("CARGO_PKG_NAME");
+    }
     if hold {
         command.env("VMTEST_HOLD", "failed");
     }

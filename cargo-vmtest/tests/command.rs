@@ -175,6 +175,7 @@ mod real {
     }
 
     #[test]
+    #[ignore = "takes minutes: `.ci/full` runs it"]
     fn machines_run_in_the_lab_with_kvm_and_without_root() {
         let ended = lab(&["--user", "--", env!("CARGO_BIN_EXE_cargo-vmtest"), "demo"]);
         let printed = text(&ended.stdout);

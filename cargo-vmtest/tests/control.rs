@@ -129,7 +129,7 @@ fn down_returns_when_nothing_is_left() {
     let runs = runs_of(&held);
     let said = said(&runs, &["down", "fails"]);
     assert!(said.ends_with("is not held any more\n"), "{said}");
-    held.host().assert_as_before();
+    held.host().assert_as_before_beside(&[held.pid()]);
     held.finish().assert_failed_with(&["the words of the failure"]).assert_nothing_left();
 
     let mut running = Victim::new("waits").start();

@@ -1,47 +1,15 @@
 //! `cargo vmtest report`, on attempts that are made up.
 
+mod made_up;
+
 use std::{
     fs,
-    path::Path,
     process::{Command, Output},
 };
 
+use made_up::failed_attempt;
 use serde_json::json;
 use tempfile::TempDir;
-
-const HOSTILE: &str = "</script><script>alert(1)</script> & <b>\u{2028}";
-
-/// An attempt that has failed, with so many commands on its two machines.
-fn failed_attempt(root: &Path, commands: u32) {
-    let dir = root.join("b.breaks/1");
-    let mut events = vec![
-        json!({"at": 0.1, "event": "state", "node": "web", "state": "running"}),
-        json!({"at": 0.1, "event": "state", "node": "db", "state": "running"}),
-    ];
-    for n in 0..commands {
-        let (at, node) = (1.0 + f64::from(n) / 1000.0, if n % 2 == 0 { "web" } else { "db" });
-        events.push(json!({"at": at, "event": "began", "id": n, "node": node, "kind": "command", "what": format!("command {n}")}));
-        events.push(json!({"at": at + 0.0005, "event": "ended", "id": n, "took": 0.0005, "code": 0}));
-    }
-    let last = 1.0 + f64::from(commands) / 1000.0;
-    events.insert(
-        4,
-        json!({"at": 1.0006, "event": "anomaly", "node": "db", "sign": "oom", "line": HOSTILE, "allowed": false}),
-    );
-    events.push(json!({"at": last, "event": "body_ended", "failure": "it broke"}));
-    let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
-    let write = |name: &str, text: &str| {
-        let path = dir.join(name);
-        fs::create_dir_all(path.parent().expect("it is in a directory")).expect("it can be made");
-        fs::write(path, text).expect("it can be written");
-    };
-    write("started.json", &json!({"test": "breaks", "binary": "b", "unix_time": 1.7e9}).to_string());
-    write("timeline.jsonl", &lines);
-    write("verdict.json", &json!({"verdict": "failed", "after": last, "failure": "it broke"}).to_string());
-    write("failure.txt", "it broke");
-    write("first-cause.json", &json!({"at": 1.0006, "node": "db", "what": HOSTILE}).to_string());
-    write("nodes/db/console.log", "       1.0 the console of db\n");
-}
 
 fn report(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cargo-vmtest")).arg("report").args(args).output().expect("it can be run")
@@ -151,28 +119,4 @@ fn the_history_is_shown_and_read_by_programs() {
     assert!(String::from_utf8_lossy(&none.stderr).contains("there is no history in /nonexistent"), "{none:?}");
     let junit = report(&[&place, "--history", "--format", "junit"]);
     assert!(String::from_utf8_lossy(&junit.stderr).contains("JSON with `--format json`"), "{junit:?}");
-}
-
-/// What a browser makes of a page with a hundred thousand lines: all are counted, and it is at the first cause.
-#[test]
-#[ignore = "needs chromium"]
-fn a_browser_opens_a_long_page_at_its_first_cause() {
-    let dir = TempDir::new().expect("a temporary directory");
-    failed_attempt(dir.path(), 50_000);
-    assert!(report(&[&dir.path().display().to_string()]).status.success());
-    let page = format!("file://{}", dir.path().join("b.breaks/1/report.html").display());
-    let profile = TempDir::new().expect("a temporary directory");
-    let mut chromium = Command::new("chromium");
-    chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"]);
-    chromium.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
-    chromium.args(["--enable-logging=stderr", "--virtual-time-budget=20000"]);
-    chromium.arg(format!("--user-data-dir={}", profile.path().display())).arg(page);
-    let output = chromium.output().expect("chromium is installed");
-    let (dom, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(!said.contains("CONSOLE"), "{said}");
-    assert!(dom.contains("100005 of 100005"), "not all lines are counted");
-    let here = dom.split("<div class=\"row bad event here\"").nth(1).expect("a line is marked");
-    assert!(here.contains("anomaly, oom"), "{}", &here[..200]);
-    let drawn = dom.split("data-drawn=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("it was drawn");
-    println!("drawn after {drawn} ms");
 }

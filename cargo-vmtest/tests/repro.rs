@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use vmtest::evidence::{Ending, Kept};
-use vmtest_tests::{Ended, Victim};
+use vmtest_tests::{Ended, Victim, private_cache};
 
 /// Tests that fail, each run by a test below in a process of its own.
 mod victims {
@@ -51,8 +51,12 @@ struct Failed {
 
 impl Failed {
     fn new(victim: &str) -> Self {
+        Self::of(Victim::new(victim))
+    }
+
+    fn of(victim: Victim) -> Self {
         let artifacts = TempDir::new().expect("a temporary directory");
-        let victim = Victim::new(victim).env("VMTEST_ARTIFACTS", artifacts.path()).env("VMTEST_BACKEND", "fake");
+        let victim = victim.env("VMTEST_ARTIFACTS", artifacts.path()).env("VMTEST_BACKEND", "fake");
         let ended = victim.env("VMTEST_TIMEOUT_SCALE", "1.5").run().assert_failed_with(&[]);
         let dir = Kept::all(artifacts.path())[0].dir.clone();
         Self { artifacts, runs: TempDir::new().expect("a temporary directory"), dir, ended }
@@ -70,6 +74,13 @@ impl Failed {
         let mut command = self.command(args);
         command.arg("--binary").arg(env::current_exe().expect("a running test knows its binary"));
         command
+    }
+
+    /// Where the initramfs of its first machine's image was in the cache.
+    fn initramfs(dir: &Path) -> PathBuf {
+        let plan = fs::read(dir.join("plan.json")).expect("it is there");
+        let plan: Value = serde_json::from_slice(&plan).expect("it is JSON");
+        plan["base_initramfs"][0].as_str().expect("it has one").into()
     }
 
     /// Changes one of its files.
@@ -174,6 +185,63 @@ fn what_is_otherwise_on_this_host_is_said() {
     failed.edit_json("spec.json", |spec| spec["nodes"][0]["settings"]["cpus"] = 7.into());
     let healed = failed.here(&[]).env(victims::NOW, "healed").output().expect("the command runs");
     assert_says(&healed, 0, &["\n  nodes.web.settings.cpus: 7 → nothing", "it passes now; then it failed: node `web`"]);
+}
+
+/// Has the images of a copied cache found in it, not in the one from which they were copied.
+fn settle(images: &Path) {
+    for path in records(images) {
+        let mut record: Value = read_json(&path);
+        for key in ["kernel", "initramfs", "nested"] {
+            let file = Path::new(record[key].as_str().expect("a path"));
+            let below: PathBuf = file.components().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect();
+            record[key] = images.join(below).display().to_string().into();
+        }
+        // It is the same file as in the other cache.
+        fs::remove_file(&path).expect("it is ours");
+        fs::write(&path, record.to_string()).expect("it can be written");
+    }
+}
+
+/// The files that say where an image is.
+fn records(images: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(images).expect("it is there").flatten().map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|ending| ending == "json")).collect()
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("it is there")).expect("it is JSON")
+}
+
+#[test]
+fn the_image_of_then_is_taken_where_the_cache_has_it() {
+    let victim = || Victim::new("fails").env("VMTEST_BACKEND", "fake");
+    let cache = private_cache(|common| drop(victim().env("VMTEST_CACHE", common).run()));
+    let images = cache.path().join("images");
+    settle(&images);
+    let failed = Failed::of(victim().with_cache(cache.path()));
+    let initramfs = Failed::initramfs(&failed.dir);
+    let then = initramfs.parent().and_then(Path::file_name).expect("it has a directory").to_str().expect("text");
+    assert_eq!(initramfs.parent().and_then(Path::parent), Some(&*images));
+
+    // Its packages have newer versions meanwhile.
+    let (record, copied) =
+        (records(&images), Command::new("cp").arg("-al").args([&images.join(then), &images.join("micro-0")]).status());
+    assert!(copied.expect("there is a cp").success());
+    let of_then = |path: &&PathBuf| read_json(path)["initramfs"] == *initramfs.display().to_string();
+    let record = record.iter().find(of_then).expect("it was found by one");
+    let newer = fs::read_to_string(record).expect("it is there").replace(then, "micro-0");
+    fs::rename(record, images.join("micro-of-then.json")).expect("it is ours");
+    fs::write(record, newer).expect("it is ours");
+
+    let again = || failed.here(&[]).env("VMTEST_CACHE", cache.path()).output().expect("the command runs");
+    let taken = format!("the image `micro` is that of then, {then}: now it would be micro-0\n");
+    assert_says(&again(), 101, &[&taken, "what is planned: the same", "it fails as it did then"]);
+    assert_eq!(Failed::initramfs(&Kept::all(failed.artifacts.path())[0].dir), initramfs);
+
+    fs::remove_dir_all(images.join(then)).expect("it is ours");
+    let gone = format!("the image `micro` of then, {then}, is not in the cache any more: micro-0 is taken\n");
+    let differs = format!("$CACHE/images/{then}/initramfs.cpio → $CACHE/images/micro-0/initramfs.cpio");
+    assert_says(&again(), 101, &[&gone, &differs, "it fails as it did then"]);
 }
 
 #[test]

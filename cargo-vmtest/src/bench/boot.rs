@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::sleep,
@@ -18,6 +18,9 @@ use super::{
     guest::{ADDRESS, CMDLINE, KNOCK_EVERY, MAC, UP_WITHIN, config, has_banner},
 };
 
+/// What a machine of `micro` has that says nothing, in bytes.
+const MEMORY: u64 = 256 << 20;
+
 /// What one run of the framework took.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Measured {
@@ -31,7 +34,14 @@ pub(super) struct Measured {
 /// What we take of the host's memory ourselves while three machines run, their VMMs left out.
 pub(super) fn memory() -> Result<Figure, String> {
     let value = framework(None, 3)?.memory as f64 / f64::from(1 << 20);
-    Ok(Figure { name: "our own memory with three machines", value, unit: "MiB", beside: None, ratio: None })
+    Ok(Figure {
+        name: "our own memory with three machines",
+        value,
+        unit: "MiB",
+        beside: None,
+        ratio: None,
+        between: None,
+    })
 }
 
 pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
@@ -39,15 +49,17 @@ pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
     let image = ensure(&cache, &"micro".into(), &()).map_err(|e| e.to_string())?;
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let initramfs = dir.path().join("initramfs");
-    append_seed(&image.initramfs, &initramfs, &config("ssh-ed25519 AAAA")).map_err(|e| e.to_string())?;
+    append_seed(&image.initramfs, None, &initramfs, &config("ssh-ed25519 AAAA")).map_err(|e| e.to_string())?;
 
+    let machine = Machine { kernel: image.kernel, initramfs, memory: MEMORY, disks: Vec::new() };
+    let bare_ones = |count: usize| bare(&vec![machine.clone(); count]);
     let (mut one, mut three) = (Pairs::default(), Pairs::default());
     let (mut network, mut teardown) = (Vec::new(), Vec::new());
     let (mut fakes, mut fakes_gone) = (Vec::new(), Vec::new());
     for _ in 0..pairs {
-        one.push(framework(Some("qemu"), 1)?.to_body, bare(1, &image.kernel, &initramfs)?);
+        one.push(framework(Some("qemu"), 1)?.to_body, bare_ones(1)?);
         let ours = framework(Some("qemu"), 3)?;
-        three.push(ours.to_body, bare(3, &image.kernel, &initramfs)?);
+        three.push(ours.to_body, bare_ones(3)?);
         network.push(ours.network);
         teardown.push(ours.teardown);
         let ours = framework(Some("fake"), 100)?;
@@ -100,10 +112,21 @@ fn resident() -> u64 {
     kib.unwrap_or_default() << 10
 }
 
+/// What a bare QEMU is started with.
+#[derive(Debug, Clone)]
+pub(super) struct Machine {
+    pub(super) kernel: PathBuf,
+    pub(super) initramfs: PathBuf,
+    /// In bytes.
+    pub(super) memory: u64,
+    /// Raw disks, and whether each is only read.
+    pub(super) disks: Vec<(PathBuf, bool)>,
+}
+
 /// Starts QEMUs and polls until the SSH server of each has sent its banner.
-fn bare(count: usize, kernel: &Path, initramfs: &Path) -> Result<Duration, String> {
+pub(super) fn bare(machines: &[Machine]) -> Result<Duration, String> {
     let began = Instant::now();
-    let mut guests = (0..count).map(|_| Bare::start(kernel, initramfs)).collect::<Result<Vec<_>, _>>()?;
+    let mut guests = machines.iter().map(Bare::start).collect::<Result<Vec<_>, _>>()?;
     for guest in &guests {
         while !guest.has_banner() {
             if began.elapsed() > UP_WITHIN {
@@ -123,20 +146,29 @@ struct Bare {
 }
 
 impl Bare {
-    fn start(kernel: &Path, initramfs: &Path) -> Result<Self, String> {
+    fn start(machine: &Machine) -> Result<Self, String> {
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).map_err(|e| e.to_string())?.port();
         let forward = format!("user,id=net0,net=10.77.0.0/24,hostfwd=tcp:127.0.0.1:{port}-{ADDRESS}:22");
+        let disks = machine.disks.iter().flat_map(|(path, read_only)| {
+            let access = if *read_only { "on" } else { "off" };
+            [
+                "-drive".to_owned(),
+                format!("if=virtio,format=raw,readonly={access},file.locking=off,file={}", path.display()),
+            ]
+        });
         let qemu = Command::new("qemu-system-x86_64")
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35"])
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "256M"])
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1"])
+            .args(["-m", &format!("{}M", machine.memory >> 20)])
             .args(["-append", CMDLINE, "-serial", "null"])
             .args(["-netdev", &forward, "-device", "virtio-rng-pci"])
             .args(["-device", &format!("virtio-net-pci,netdev=net0,mac={MAC},romfile=")])
             .arg("-kernel")
-            .arg(kernel)
+            .arg(&machine.kernel)
             .arg("-initrd")
-            .arg(initramfs)
+            .arg(&machine.initramfs)
+            .args(disks)
             .stdin(Stdio::null())
             .spawn()
             .map_err(|e| format!("cannot start QEMU: {e}"))?;

@@ -44,7 +44,7 @@ pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
     run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key))?;
     let public = fs::read_to_string(key.with_extension("pub")).map_err(|e| e.to_string())?;
     let initramfs = dir.path().join("initramfs");
-    append_seed(&image.initramfs, &initramfs, &config(&public)).map_err(|e| e.to_string())?;
+    append_seed(&image.initramfs, None, &initramfs, &config(&public)).map_err(|e| e.to_string())?;
     let (mut answer, mut banner) = (Pairs::default(), Pairs::default());
     for _ in 0..pairs {
         let ours = framework(Some("cloud-hypervisor"), 1)?.to_body;

@@ -37,6 +37,7 @@ pub(super) fn config(authorized_key: &str) -> GuestConfig {
         hosts: vec![(ADDRESS.to_string(), "alice".into())],
         nameserver: None,
         authorized_key: authorized_key.to_owned(),
+        login: None,
         host_key: HostKey { private, public, openssh: String::new() },
         mounts: Vec::new(),
         no_modules: false,

@@ -12,9 +12,13 @@ use std::{
 };
 
 use clap::ValueEnum;
-use vmtest::evidence::Kept;
+use vmtest::evidence::{KEEP_NOTHING, Kept};
 
-use super::output::{line, print};
+use super::{
+    cargo::cargo,
+    output::{line, print},
+};
+pub(crate) use complete::Expected;
 use history::History;
 
 /// In which form.
@@ -30,10 +34,8 @@ pub(crate) enum Format {
     Markdown,
 }
 
-/// Reports on the attempts in this directory, or on one. With a list of tests, fails if these are not the results of all of
-/// them.
-pub(crate) fn run(dir: Option<PathBuf>, format: Format, expect: Option<&Path>) -> Result<ExitCode, String> {
-    let expected = expect.map(super::declared::read).transpose()?;
+/// Reports on the attempts in this directory, or on one. Fails if these are not the results that were expected.
+pub(crate) fn run(dir: Option<PathBuf>, format: Format, expected: Option<&Expected>) -> Result<ExitCode, String> {
     let dir = dir.map_or_else(default_dir, Ok)?;
     let all = Kept::all(&dir);
     if all.is_empty() {
@@ -47,7 +49,7 @@ pub(crate) fn run(dir: Option<PathBuf>, format: Format, expect: Option<&Path>) -
         Format::Markdown => print(summary::markdown(&summary::newest(&all))),
     }
     // What there is has been reported by then.
-    expected.map_or(Ok(()), |tests| complete::check(&tests, &all))?;
+    expected.map_or(Ok(()), |expected| expected.check(&all))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -92,9 +94,12 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 /// Where tests keep their artifacts: as the setting says, else in the target directory of the current workspace.
 fn default_dir() -> Result<PathBuf, String> {
     if let Some(set) = env::var_os("VMTEST_ARTIFACTS") {
+        if set == KEEP_NOTHING {
+            return Err(format!("VMTEST_ARTIFACTS says `{KEEP_NOTHING}`: give the directory of the artifacts"));
+        }
         return Ok(set.into());
     }
-    let metadata = std::process::Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let metadata = cargo()
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .output()
         .map_err(|e| format!("cannot ask cargo for the target directory: {e}"))?;

@@ -8,13 +8,13 @@ const end = Math.max(data.took, data.lines.length ? data.lines[data.lines.length
 // The log: only the rows that are seen are elements.
 const log = $('log'), spacer = document.createElement('div');
 log.append(spacer);
-let shown = [], here = -1;
+let shown = [], here = -1, words = [];
 const lower = data.lines.map(line => line[3].toLowerCase());
 data.nodes.forEach((node, n) => $('node').append(new Option(node, n)));
 $('node').append(new Option('the test itself', -1));
 function filter() {
   const node = $('node').value, source = $('source').value, only = $('only').checked;
-  const words = $('search').value.toLowerCase().split(/\s+/).filter(Boolean);
+  words = $('search').value.toLowerCase().split(/\s+/).filter(Boolean);
   shown = [];
   for (let i = 0; i < data.lines.length; i++) {
     const line = data.lines[i];
@@ -25,8 +25,32 @@ function filter() {
     shown.push(i);
   }
   $('count').textContent = shown.length + ' of ' + data.lines.length;
+  $('none').hidden = shown.length > 0;
   spacer.style.height = shown.length * ROW + 'px';
+  // What one was looking at stays in sight.
+  const at = shown.indexOf(here);
+  log.scrollTop = at < 0 ? 0 : Math.max(0, at * ROW - log.clientHeight / 2);
   rows();
+}
+// The text, with the words that are searched for marked.
+function marked(row, text) {
+  const low = text.toLowerCase();
+  // A few letters change their length: their lines are shown as they are.
+  const at = low.length === text.length ? words.flatMap(word => places(low, word)).sort((a, b) => a[0] - b[0]) : [];
+  let done = 0;
+  for (const [from, to] of at) {
+    if (to <= done) continue;
+    const hit = document.createElement('mark');
+    hit.textContent = text.slice(Math.max(from, done), to);
+    row.append(text.slice(done, Math.max(from, done)), hit);
+    done = to;
+  }
+  row.append(text.slice(done));
+}
+function places(text, word) {
+  const found = [];
+  for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + word.length)) found.push([at, at + word.length]);
+  return found;
 }
 const width = Math.max(4, ...data.nodes.map(node => node.length));
 function rows() {
@@ -38,7 +62,8 @@ function rows() {
     const row = document.createElement('div');
     row.className = 'row' + (bad ? ' bad' : '') + (source ? '' : ' event') + (shown[i] === here ? ' here' : '');
     row.style.top = i * ROW + 'px';
-    row.textContent = at.toFixed(3).padStart(9) + '  ' + name(node).padEnd(width) + '  ' + text.replace(/\n/g, ' ⏎ ');
+    row.append(at.toFixed(3).padStart(9) + '  ' + name(node).padEnd(width) + '  ');
+    marked(row, text.replace(/\n/g, ' ⏎ '));
     row.title = text;
     parts.push(row);
   }
@@ -136,7 +161,11 @@ matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
 
 filter();
 const first = data.first && typeof data.first.at === 'number' ? data.first.at : null;
-if ($('jump')) $('jump').onclick = () => { go(first); draw(); log.scrollIntoView({ block: 'nearest' }); };
+if ($('jump')) $('jump').onclick = () => {
+  // It may be hidden by what is shown now.
+  $('node').value = $('source').value = $('search').value = ''; $('only').checked = false;
+  filter(); go(first); draw(); log.scrollIntoView({ block: 'nearest' });
+};
 if (data.failed) go(first ?? end);
 draw();
 document.body.dataset.drawn = Math.round(performance.now());

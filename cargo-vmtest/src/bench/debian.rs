@@ -1,0 +1,136 @@
+//! Machines of a distribution: how soon one answers, what a further one writes, and what an image costs that the cache has.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use vmtest::{Cluster, Failure, evidence::Event, spec::NodeSpec};
+use vmtest_images::{Cache, Image, RootMount, append_seed, ensure, find};
+
+use super::{
+    Figure, Pairs,
+    boot::{Machine, bare},
+    guest::config,
+};
+
+const IMAGE: &str = "debian-12";
+/// What a machine of it has that says nothing.
+const DISK: u64 = 2 << 30;
+/// The label of the disk on which a bare one writes.
+const OWN: &str = "bench-own";
+/// How often what takes a millisecond is done.
+const MANY: usize = 50;
+
+pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
+    let place = Cache::default_dir(rustix::process::geteuid().as_raw());
+    let cache = Cache::open(&place).map_err(|e| e.to_string())?;
+    let image = ensure(&cache, &IMAGE.into(), &()).map_err(|e| e.to_string())?;
+    let scratch = tempfile::tempdir_in(&place).map_err(|e| e.to_string())?;
+    let (mut boot, mut planned, mut written) = (Pairs::default(), Vec::new(), Vec::new());
+    for n in 0..pairs {
+        let ours = framework()?;
+        boot.push(ours.to_body, bare_debian(&image, &scratch.path().join(n.to_string()))?);
+        planned.push(ours.planned);
+        written.push(ours.written);
+    }
+    let mut found = Vec::new();
+    for _ in 0..MANY {
+        let began = Instant::now();
+        let image = find(&cache, &IMAGE.into()).map_err(|e| e.to_string())?.ok_or("the image is gone")?;
+        let held = image.hold().map_err(|e| e.to_string())?;
+        found.push(began.elapsed());
+        drop(held);
+    }
+    written.sort_unstable();
+    let most = written.last().copied().unwrap_or_default();
+    Ok(vec![
+        boot.paired("two machines of debian-12, from the call to the body", "bare QEMUs with the same disks"),
+        Figure::time("of that, until everything is planned, with the image in the cache", planned),
+        Figure::time("an image of the cache, found and held", found),
+        Figure {
+            name: "what the second of them writes on the host before the body, at most",
+            value: most as f64 / f64::from(1 << 20),
+            unit: "MiB",
+            beside: None,
+            ratio: None,
+            between: None,
+        },
+    ])
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Measured {
+    planned: Duration,
+    to_body: Duration,
+    /// In bytes.
+    written: u64,
+}
+
+fn framework() -> Result<Measured, String> {
+    let seen = Arc::new(Mutex::new(Measured::default()));
+    let (tell, body) = (seen.clone(), seen.clone());
+    let began = Instant::now();
+    let cluster = Cluster::builder().backend("qemu").observe(move |event| {
+        if let Event::Planned { .. } = event {
+            tell.lock().unwrap_or_else(PoisonError::into_inner).planned = began.elapsed();
+        }
+    });
+    let node = |name: &str| NodeSpec::new(name).image(IMAGE);
+    let ran = cluster.node(node("first")).node(node("second")).run(async move |cluster: Cluster| -> vmtest::Result {
+        let to_body = began.elapsed();
+        // Its key is in its folder.
+        let ssh = cluster.node("second")?.ssh_command()?;
+        let key = ssh.get_args().skip_while(|word| *word != "-i").nth(1).map(Path::new);
+        let dir = key.and_then(Path::parent).ok_or_else(|| Failure::msg("its key is nowhere"))?;
+        let written = allocated(dir)?;
+        let mut seen = body.lock().unwrap_or_else(PoisonError::into_inner);
+        (seen.to_body, seen.written) = (to_body, written);
+        Ok(())
+    });
+    ran.map_err(|e| e.to_string())?;
+    Ok(*seen.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// What the files of this directory take of the host's disks, in bytes; links are followed.
+fn allocated(dir: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        match fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => bytes += allocated(&path)?,
+            Ok(meta) => bytes += meta.blocks() * 512,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(bytes)
+}
+
+/// The same two machines without the framework, with disks in this directory.
+fn bare_debian(image: &Image, dir: &Path) -> Result<Duration, String> {
+    let root = image.root.as_ref().ok_or("it has no root file system")?;
+    let mounts = RootMount { lower: root.label.clone(), upper: OWN.to_owned() };
+    let told = vmtest_images::GuestConfig { root: Some(mounts), ..config("ssh-ed25519 AAAA") };
+    fs::create_dir(dir).map_err(|e| e.to_string())?;
+    let began = Instant::now();
+    let machine = |name: &str| -> Result<Machine, String> {
+        let (initramfs, own) = (dir.join(format!("{name}.cpio")), dir.join(format!("{name}.ext4")));
+        append_seed(&image.initramfs, None, &initramfs, &told).map_err(|e| e.to_string())?;
+        vmtest_fixtures::blank(&own, DISK, OWN).map_err(|e| e.to_string())?;
+        Ok(Machine {
+            kernel: image.kernel.clone(),
+            initramfs,
+            memory: image.memory.unwrap_or(512 << 20),
+            disks: vec![(root.disk.clone(), true), (own, false)],
+        })
+    };
+    let machines = [machine("first")?, machine("second")?];
+    let prepared = began.elapsed();
+    let took = bare(&machines)? + prepared;
+    fs::remove_dir_all(dir).map_err(|e| e.to_string())?;
+    Ok(took)
+}
