@@ -13,10 +13,22 @@ use tempfile::TempDir;
 /// # Panics
 /// When it cannot be made.
 pub fn private_cache(build: impl FnOnce(&Path)) -> TempDir {
+    cache_with(&["images", "fixtures"], build)
+}
+
+/// The same without fixture disks, of which there may be many.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn image_cache(build: impl FnOnce(&Path)) -> TempDir {
+    cache_with(&["images"], build)
+}
+
+fn cache_with(parts: &[&str], build: impl FnOnce(&Path)) -> TempDir {
     let common = common_cache();
     build(&common);
     let cache = TempDir::new().expect("a temporary directory");
-    for part in ["images", "fixtures"] {
+    for part in parts {
         match fs::metadata(common.join(part)) {
             Ok(_) => copy(&common.join(part), cache.path()),
             Err(e) => assert_eq!(e.kind(), io::ErrorKind::NotFound, "{}: {e}", common.display()),

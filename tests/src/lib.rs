@@ -2,16 +2,20 @@
 
 mod cache;
 mod claims;
+mod container;
 mod host;
 mod matrix;
 mod nextest;
+mod registry;
 mod standin;
 mod victim;
 
-pub use cache::private_cache;
+pub use cache::{image_cache, private_cache};
 pub use claims::{Claims, Seen};
+pub use container::{Layout, Part, layer};
 pub use host::{Host, Vmm, on_path, run_dir, vmm_of};
 pub use matrix::{Matrix, Outcome, kernel, today};
 pub use nextest::Nextest;
+pub use registry::Registry;
 pub use standin::StandIn;
 pub use victim::{Ended, Running, Victim, WITHOUT_KVM, WITHOUT_RIGHTS};

@@ -389,6 +389,9 @@ fn a_machine_that_answers_nothing_does_not_hold_up_a_failure() {
     left.victim("is_paused").run().assert_failed_with(&["`false` ended with exit code 1"]).assert_nothing_left();
     let vmm = json(&left.attempt().join("nodes/node/vmm.json"));
     assert_eq!(vmm["guest_not_asked"], "it is paused");
+    // In the words of QEMU, of cloud-hypervisor and Firecracker, and of the kernel about a fake's first process.
+    let says = vmm["vmm_says"].to_string();
+    assert!([r#""paused""#, r#""Paused""#, r#""T""#].iter().any(|state| says.contains(state)), "{says}");
     assert!(left.attempt().join("nodes/other/processes.txt").exists());
 }
 

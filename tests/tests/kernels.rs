@@ -1,4 +1,4 @@
-//! Kernels by path.
+//! Kernels in place of an image's own.
 
 use std::{fs, path::PathBuf};
 
@@ -15,6 +15,14 @@ mod victims {
     #[vm_test(backend = "qemu", kernel = "Cargo.toml")]
     #[ignore = "run by what_cannot_be_is_refused_before_anything_boots"]
     async fn no_kernel(#[node(kernel = "no/such/bzImage")] _a: Node, _b: Node) {}
+
+    #[vm_test(backend = "qemu", kernel = "linux-image-of-nobody")]
+    #[ignore = "run by a_kernel_is_no_image_and_a_package_is_named"]
+    async fn no_package(_node: Node) {}
+
+    #[vm_test(backend = "qemu", image = "kernel:small")]
+    #[ignore = "run by a_kernel_is_no_image_and_a_package_is_named"]
+    async fn no_image(_node: Node) {}
 }
 
 /// Where the kernel is that the image has.
@@ -72,8 +80,61 @@ fn a_kernel_that_dies_at_its_first_instruction_is_named() -> Result {
 #[test]
 fn what_cannot_be_is_refused_before_anything_boots() {
     let said = [
-        "kernel `Cargo.toml`: it is no bzImage: give what a kernel's `make bzImage` makes, or a distribution's `vmlinuz`",
+        "kernel `Cargo.toml`: it is neither a bzImage nor a kernel as an ELF file: give what a kernel's `make bzImage vmlinux` ",
         "kernel `no/such/bzImage`: there is no ",
     ];
     Victim::new("no_kernel").run().assert_failed_with(&said).assert_nothing_left();
+}
+
+#[test]
+fn a_kernel_is_no_image_and_a_package_is_named() {
+    let said = ["kernel `linux-image-of-nobody`: there is no package `linux-image-of-nobody` in the lists of apt"];
+    Victim::new("no_package").run().assert_failed_with(&said).assert_nothing_left();
+    let said = ["node `node`: `kernel:small` is a kernel and no image: name it in `kernel = \"..\"`"];
+    Victim::new("no_image").run().assert_failed_with(&said).assert_nothing_left();
+}
+
+/// What the image's own kernel was before it was compressed, which every VMM can be given.
+#[test]
+fn a_kernel_that_is_not_compressed_is_booted_too() -> Result {
+    let cache = vmtest_images::Cache::open(vmtest_images::Cache::default_dir(rustix::process::geteuid().as_raw()))?;
+    let plain = vmtest_images::vmlinux(&cache, &images_own()?)?;
+    let cluster = Cluster::builder().backend("qemu").node(NodeSpec::new("node").kernel(&plain));
+    cluster.run(async move |cluster| -> Result {
+        cluster.node("node")?.sh("true").await?;
+        Ok(())
+    })
+}
+
+mod real {
+    use vmtest::prelude::*;
+
+    /// The distribution's other kernel, which has its drivers as modules.
+    #[vm_test(backend = "qemu", kernel = "linux-image-amd64")]
+    async fn a_package_brings_its_kernel_and_its_modules(#[node(disk = "64MiB")] node: Node, other: Node) -> Result {
+        let release = node.sh("uname -r").await?.stdout();
+        assert!(release.ends_with("-amd64") && !release.ends_with("-cloud-amd64"), "{release}");
+        node.sh(format!("touch /scratch/file && ping -c 1 {}", other.name())).await?;
+        Ok(())
+    }
+
+    #[ignore = "takes many minutes the first time: the kernel is compiled"]
+    #[vm_test(backend = "qemu", kernel = "small", timeout = "4m")]
+    async fn the_small_kernel_has_what_machines_need(
+        #[node(disk = "64MiB", fixture("tests/data/tree", at = "/srv/tree"))] node: Node,
+        other: Node,
+        #[node(image = "debian-12")] debian: Node,
+    ) -> Result {
+        let release = node.sh("uname -r").await?.stdout();
+        assert!(release.ends_with("-vmtest"), "{release}");
+        assert_eq!(node.sh("cat /proc/modules 2>/dev/null | wc -l").await?.stdout(), "0");
+        node.sh(format!("touch /scratch/file && cat /srv/tree/hello.txt && ping -c 1 {}", other.name())).await?;
+        node.sh("for ns in mnt uts ipc pid net user cgroup time; do [ -e /proc/self/ns/$ns ] || exit 1; done").await?;
+        node.sh("ip link add br0 type bridge && ip link add v0 type veth").await?;
+        assert_eq!(debian.sh("systemctl is-system-running --wait || true").await?.stdout(), "running");
+        debian.sh("unshare --net true && sysctl net.netfilter.nf_conntrack_max").await?;
+        debian.reboot().await?;
+        debian.shutdown().await?;
+        Ok(())
+    }
 }

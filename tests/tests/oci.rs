@@ -31,52 +31,16 @@ fn an_image_without_a_service_has_no_entrypoint() {
 }
 
 mod real {
-    use std::{
-        fs,
-        path::{Path, PathBuf},
-    };
+    use std::{fs, path::Path};
 
-    use serde_json::{Value, json};
-    use sha2::{Digest, Sha256};
-    use tar::{Builder, EntryType, Header};
+    use serde_json::json;
+    use tar::EntryType;
+    use vmtest_tests::{Layout, Registry, layer};
 
     use super::*;
 
-    /// One entry of a layer: its path, what it is, its content or where it leads to.
-    type Part<'a> = (&'a str, EntryType, &'a [u8]);
-
-    fn layer(parts: &[Part<'_>]) -> Result<Vec<u8>> {
-        let mut archive = Builder::new(Vec::new());
-        for &(path, kind, content) in parts {
-            let mut header = Header::new_gnu();
-            header.set_entry_type(kind);
-            header.set_mode(0o755);
-            header.set_uid(0);
-            header.set_gid(0);
-            match kind {
-                EntryType::Symlink => {
-                    header.set_size(0);
-                    archive.append_link(&mut header, path, std::str::from_utf8(content)?)?;
-                }
-                _ => {
-                    header.set_size(content.len().try_into()?);
-                    archive.append_data(&mut header, path, content)?;
-                }
-            }
-        }
-        Ok(archive.into_inner()?)
-    }
-
-    /// Writes a blob of an image and gives its descriptor.
-    fn blob(dir: &Path, kind: &str, bytes: &[u8]) -> Result<Value> {
-        let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        fs::write(dir.join("blobs/sha256").join(&digest), bytes)?;
-        Ok(json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": format!("sha256:{digest}"),
-            "size": bytes.len() }))
-    }
-
-    /// An image with a web server that one of its layers changed, which runs as a user of its own; as an archive.
-    fn image(dir: &Path) -> Result<PathBuf> {
+    /// An image with a web server that one of its layers changed, which runs as a user of its own.
+    fn image(dir: &Path) -> Result<Layout> {
         let cache = vmtest_images::Cache::open(vmtest_images::Cache::default_dir(rustix::process::geteuid().as_raw()))?;
         let micro = vmtest_images::ensure(&cache, &"micro".into(), &())?;
         let busybox = vmtest_images::tree(&micro.initramfs, rustix::process::geteuid().as_raw())?.join("bin/busybox");
@@ -88,34 +52,48 @@ mod real {
             ("etc/passwd", file, b"root:x:0:0:root:/:/bin/sh\nweb:x:1234:1234::/:/bin/sh\n"),
             ("www/index.html", file, b"of the lower layer\n"),
             ("www/gone", file, b""),
-        ])?;
-        let upper = layer(&[("www/.wh.gone", file, b""), ("www/index.html", file, b"of the upper layer\n")])?;
-        let layout = dir.join("layout");
-        fs::create_dir_all(layout.join("blobs/sha256"))?;
-        let layers = [blob(&layout, "layer.v1.tar", &lower)?, blob(&layout, "layer.v1.tar", &upper)?];
+        ]);
+        let upper = layer(&[("www/.wh.gone", file, b""), ("www/index.html", file, b"of the upper layer\n")]);
         let config = json!({
-            "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] },
-            "config": {
-                "Entrypoint": ["/bin/busybox", "httpd", "-f", "-v", "-p", "8080"], "Cmd": ["-h", "."], "User": "web",
-                "WorkingDir": "/www", "Env": ["GREETING=it's me"],
-            },
+            "Entrypoint": ["/bin/busybox", "httpd", "-f", "-v", "-p", "8080"], "Cmd": ["-h", "."], "User": "web",
+            "WorkingDir": "/www", "Env": ["GREETING=it's me"],
         });
-        let config = blob(&layout, "config.v1+json", config.to_string().as_bytes())?;
-        let manifest = json!({ "schemaVersion": 2, "config": config, "layers": layers });
-        let manifest = blob(&layout, "manifest.v1+json", manifest.to_string().as_bytes())?;
-        let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
-        fs::write(layout.join("index.json"), index.to_string())?;
-        let archive = dir.join("web.tar");
-        let mut builder = Builder::new(fs::File::create(&archive)?);
-        builder.append_dir_all(".", &layout)?;
-        builder.finish()?;
-        Ok(archive)
+        Ok(Layout::new(&dir.join("web"), &[lower, upper], &config))
+    }
+
+    #[test]
+    fn an_image_of_a_registry_is_a_machine() -> Result {
+        let Some(registry) = Registry::start(false) else { return Ok(()) };
+        let dir = tempfile::tempdir()?;
+        let layout = image(dir.path())?;
+        registry.push(&layout, "test/web", "1");
+        let name = registry.image("test/web:1");
+        let cache = vmtest_images::Cache::open(vmtest_images::Cache::default_dir(rustix::process::geteuid().as_raw()))?;
+        let record = vmtest_images::record(&cache, &name.as_str().into())?;
+        vmtest_images::pull(&cache, &name.as_str().into(), &())?;
+        // From then on it is in the cache.
+        drop(registry);
+        let cluster = Cluster::builder().backend("qemu").node(NodeSpec::new("web").image(name));
+        let digest = layout.digest().to_owned();
+        let ran = cluster.run(async move |cluster| -> Result {
+            let web = cluster.node("web")?;
+            let _service = web.entrypoint()?.await?;
+            web.wait_for_port(8080).await?;
+            assert_eq!(web.sh("wget -qO- http://127.0.0.1:8080/").await?.stdout(), "of the upper layer");
+            let kept = cluster.artifacts().dir()?;
+            let plan = fs::read_to_string(kept.with_file_name("plan.json"))?;
+            assert!(plan.contains(&digest), "{plan}");
+            Ok(())
+        });
+        // Nobody asks for it by this port again.
+        fs::remove_file(record)?;
+        ran
     }
 
     #[test]
     fn a_web_server_answers_from_the_image_of_a_container() -> Result {
         let dir = tempfile::tempdir()?;
-        let name = format!("oci:{}", image(dir.path())?.display());
+        let name = format!("oci:{}", image(dir.path())?.archive().display());
         let cluster =
             Cluster::builder().backend("qemu").node(NodeSpec::new("web").image(name)).node(NodeSpec::new("client"));
         cluster.run(async |cluster| -> Result {

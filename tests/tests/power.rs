@@ -157,9 +157,11 @@ mod real {
     async fn a_machine_that_cannot_be_started_stays_off(node: Node, cluster: Cluster) -> Result {
         node.kill().await?;
         // What a full disk would do: the guest's facts cannot be written.
-        let initramfs = run_dir(cluster.id()).join("node/initramfs");
-        std::fs::remove_file(&initramfs)?;
-        std::fs::create_dir(&initramfs)?;
+        let dir = run_dir(cluster.id()).join("node");
+        let facts = ["facts.cpio", "initramfs"].map(|name| dir.join(name)).into_iter().find(|file| file.exists());
+        let facts = facts.expect("one of both tells the guest what it is");
+        std::fs::remove_file(&facts)?;
+        std::fs::create_dir(&facts)?;
         let error = node.start().await.expect_err("it cannot be started");
         assert_eq!((error.kind(), error.node()), (Kind::Host, Some("node")));
         assert!(error.to_string().contains("cannot write to"), "{error}");
@@ -167,7 +169,7 @@ mod real {
         let error = node.sh("true").await.expect_err("it is off");
         assert!(error.to_string().contains("could not be booted"), "{error}");
 
-        std::fs::remove_dir(&initramfs)?;
+        std::fs::remove_dir(&facts)?;
         node.start().await?;
         node.sh("true").await?;
         Ok(())

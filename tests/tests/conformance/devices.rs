@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "a_machine_is_given_memory_and_gives_it_back", needs: resize, run: memory },
     Case { name: "a_machine_is_given_cpus_and_lets_them_go", needs: resize, run: cpus },
     Case { name: "a_disk_is_plugged_in_and_pulled_out", needs: hotplug, run: plugs },
+    Case { name: "a_volume_outlives_its_run", needs: |_| true, run: volume },
     Case { name: "a_vmm_that_hangs_is_neither_alive_nor_dead", needs: own_kernel, run: hangs },
     Case { name: "a_disk_is_as_slow_as_asked", needs: disk_rate, run: slow_disks },
     Case { name: "a_panic_is_told_where_the_console_is_silent", needs: panic_device, run: panics_silently },
@@ -54,6 +55,34 @@ fn run<F: Future<Output = Result>>(
 ) -> Result {
     let builder = Cluster::builder().backend(backend).timeout(Duration::from_secs(60)).node(node);
     builder.run(async move |cluster: Cluster| body(cluster.node("node")?).await)
+}
+
+/// Written by one cluster, without a `sync`, and read by two machines of the next.
+fn volume(backend: &str) -> Result {
+    let name = format!("conformance-{backend}-{}", std::process::id());
+    let written = Volume::new(&*name).size(32 << 20);
+    let written = run(backend, NodeSpec::new("node").volume(written, "/srv/data"), |node| async move {
+        node.sh("echo precious >/srv/data/file").await?;
+        Ok(())
+    });
+    let reads = |node: &str| NodeSpec::new(node).volume(Volume::new(&*name).read_only(), "/srv/data");
+    let builder = Cluster::builder().backend(backend).node(reads("a")).node(reads("b"));
+    let read = written.and_then(|()| {
+        builder.run(async |cluster: Cluster| {
+            for node in cluster.nodes() {
+                assert_eq!(node.sh("cat /srv/data/file").await?.stdout(), "precious");
+                assert!(!node.sh("echo x >/srv/data/file").unchecked().await?.success(), "it can be written");
+            }
+            Ok::<_, Failure>(())
+        })
+    });
+    let kept = vmtest::harness::volumes()?.into_iter().find(|volume| volume.name == name);
+    let kept = kept.ok_or_else(|| Failure::msg("it is not kept"))?;
+    // A VMM that is being started for another case has a copy of every descriptor until it begins.
+    while !kept.remove()? {
+        std::thread::yield_now();
+    }
+    read
 }
 
 fn memory(backend: &str) -> Result {
