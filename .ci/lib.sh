@@ -1,7 +1,7 @@
 # What both tiers share.
 
 # Everything is built once, and no one looks at it with a debugger: half of the time, a third of the disk.
-export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only
+export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only CARGO_PROFILE_DEV_BUILD_OVERRIDE_DEBUG=line-tables-only
 
 step() {
     local name=$1 began=$SECONDS
@@ -18,16 +18,6 @@ make_room_for_qemu() {
     if ! apt-get install --simulate -qq --no-install-recommends qemu-system-x86 >/dev/null; then
         apt-get remove -y -q qemu-utils
     fi
-}
-
-# The suite on fake machines. From the whole workspace, whose features are built already; its tests wait more than they
-# work, so there are more of them at once than there are cores.
-without_a_vmm() {
-    local names=()
-    for test in tests/tests/*; do
-        [ "$test" = tests/tests/data ] || names+=(--test "$(basename "$test" .rs)")
-    done
-    VMTEST_BACKEND=fake RUST_TEST_THREADS=8 cargo test --workspace "${names[@]}" -- --skip real:: --skip qemu::
 }
 
 # What must pass elsewhere, or needs the rights of root or a compiler: not for a user who is not root.
