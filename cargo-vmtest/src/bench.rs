@@ -9,7 +9,10 @@ mod guest;
 mod images;
 mod ssh;
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::{Command, ExitCode, Stdio},
+    time::Duration,
+};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -177,6 +180,13 @@ fn in_release(pairs: u32, json: bool, only: Option<Part>) -> Result<ExitCode, St
     }
     let status = command.status().map_err(|e| format!("cannot run cargo: {e}"))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs a program that must succeed.
+fn run_command(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.stdin(Stdio::null()).status().map_err(|e| format!("cannot run {program}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{program}: {status}")) }
 }
 
 /// In milliseconds.

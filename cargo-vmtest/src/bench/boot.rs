@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tempfile::NamedTempFile;
 use vmtest::{Cluster, evidence::Event, spec::NodeSpec};
 use vmtest_images::{Cache, append_seed, ensure};
 
@@ -130,7 +131,8 @@ pub(super) fn bare(machines: &[Machine]) -> Result<Duration, String> {
     for guest in &guests {
         while !guest.has_banner() {
             if began.elapsed() > UP_WITHIN {
-                return Err("a bare QEMU did not come up".to_owned());
+                let console = fs::read_to_string(guest.console.path()).unwrap_or_default();
+                return Err(format!("a bare QEMU did not come up; its console: {console}"));
             }
             sleep(KNOCK_EVERY);
         }
@@ -143,6 +145,7 @@ pub(super) fn bare(machines: &[Machine]) -> Result<Duration, String> {
 struct Bare {
     qemu: Child,
     port: u16,
+    console: NamedTempFile,
 }
 
 impl Bare {
@@ -150,6 +153,7 @@ impl Bare {
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).map_err(|e| e.to_string())?.port();
         let forward = format!("user,id=net0,net=10.77.0.0/24,hostfwd=tcp:127.0.0.1:{port}-{ADDRESS}:22");
+        let console = NamedTempFile::new().map_err(|e| e.to_string())?;
         let disks = machine.disks.iter().flat_map(|(path, read_only)| {
             let access = if *read_only { "on" } else { "off" };
             [
@@ -161,7 +165,7 @@ impl Bare {
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35"])
             .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1"])
             .args(["-m", &format!("{}M", machine.memory >> 20)])
-            .args(["-append", CMDLINE, "-serial", "null"])
+            .args(["-append", CMDLINE, "-serial", &format!("file:{}", console.path().display())])
             .args(["-netdev", &forward, "-device", "virtio-rng-pci"])
             .args(["-device", &format!("virtio-net-pci,netdev=net0,mac={MAC},romfile=")])
             .arg("-kernel")
@@ -172,7 +176,7 @@ impl Bare {
             .stdin(Stdio::null())
             .spawn()
             .map_err(|e| format!("cannot start QEMU: {e}"))?;
-        Ok(Self { qemu, port })
+        Ok(Self { qemu, port, console })
     }
 
     fn has_banner(&self) -> bool {

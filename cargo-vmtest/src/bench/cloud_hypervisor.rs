@@ -17,7 +17,8 @@ use vmtest_images::{Cache, append_seed, ensure};
 use super::{
     Figure, Pairs,
     boot::framework,
-    guest::{ADDRESS, CMDLINE, KNOCK_EVERY, MAC, UP_WITHIN, config, has_banner},
+    guest::{ADDRESS, CMDLINE, KNOCK_EVERY, MAC, UP_WITHIN, config, has_banner, make_keys},
+    run_command,
 };
 
 /// The bare VMM's tap.
@@ -41,7 +42,7 @@ pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
     let image = ensure(&cache, &"micro".into(), &()).map_err(|e| e.to_string())?;
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let key = dir.path().join("key");
-    run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key))?;
+    make_keys(&key)?;
     let public = fs::read_to_string(key.with_extension("pub")).map_err(|e| e.to_string())?;
     let initramfs = dir.path().join("initramfs");
     append_seed(&image.initramfs, None, &initramfs, &config(&public)).map_err(|e| e.to_string())?;
@@ -77,7 +78,7 @@ fn bare(kernel: &Path, initramfs: &Path, key: &Path, dir: &Path) -> Result<Bare,
         let banner = began.elapsed();
         let options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"];
         let options = options.iter().flat_map(|option| ["-o", option]);
-        run(Command::new("ssh").args(options).arg("-i").arg(key).args([&format!("root@{ADDRESS}"), "true"]))?;
+        run_command(Command::new("ssh").args(options).arg("-i").arg(key).args([&format!("root@{ADDRESS}"), "true"]))?;
         Ok(Bare { banner, answer: began.elapsed() })
     };
     thread::scope(|scope| scope.spawn(boot).join()).unwrap_or_else(|_| Err("the measurement panicked".to_owned()))
@@ -91,7 +92,7 @@ fn make_network() -> Result<(), String> {
         format!("link set {TAP} up"),
         format!("neighbour add {ADDRESS} lladdr {MAC} dev {TAP} nud permanent"),
     ] {
-        run(Command::new("ip").args(line.split(' ')))?;
+        run_command(Command::new("ip").args(line.split(' ')))?;
     }
     Ok(())
 }
@@ -121,10 +122,4 @@ impl Drop for Running {
         // One that has ended is no error of anybody's.
         drop(self.0.kill().and_then(|()| self.0.wait()));
     }
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let status = command.stdin(Stdio::null()).status().map_err(|e| format!("cannot run {program}: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{program}: {status}")) }
 }

@@ -14,7 +14,7 @@ use vmtest_images::{Cache, Image, RootMount, append_seed, ensure, find};
 use super::{
     Figure, Pairs,
     boot::{Machine, bare},
-    guest::config,
+    guest::{config, make_keys},
 };
 
 const IMAGE: &str = "debian-12";
@@ -114,9 +114,12 @@ fn allocated(dir: &Path) -> io::Result<u64> {
 fn bare_debian(image: &Image, dir: &Path) -> Result<Duration, String> {
     let root = image.root.as_ref().ok_or("it has no root file system")?;
     let mounts = RootMount { lower: root.label.clone(), upper: OWN.to_owned() };
-    let told = vmtest_images::GuestConfig { root: Some(mounts), ..config("ssh-ed25519 AAAA") };
+    let mut told = vmtest_images::GuestConfig { root: Some(mounts), ..config("ssh-ed25519 AAAA") };
     fs::create_dir(dir).map_err(|e| e.to_string())?;
     let began = Instant::now();
+    let key = dir.join("host_key");
+    make_keys(&key)?;
+    told.host_key.openssh = fs::read_to_string(&key).map_err(|e| e.to_string())?;
     let machine = |name: &str| -> Result<Machine, String> {
         let (initramfs, own) = (dir.join(format!("{name}.cpio")), dir.join(format!("{name}.ext4")));
         append_seed(&image.initramfs, None, &initramfs, &told).map_err(|e| e.to_string())?;

@@ -3,10 +3,14 @@
 use std::{
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    process::Command,
     time::Duration,
 };
 
 use vmtest_images::{GuestConfig, HostKey, Interface};
+
+use super::run_command;
 
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);
 pub(super) const MAC: &str = "52:54:00:4d:00:0b";
@@ -21,7 +25,13 @@ const HOST_KEY: [&str; 2] = [
     "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
 ];
 
-/// What a machine with this name and address is told, which lets in whoever has this key.
+/// Makes a pair of keys by OpenSSH at this path, the public one beside it as `.pub`.
+pub(super) fn make_keys(at: &Path) -> Result<(), String> {
+    run_command(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(at))
+}
+
+/// What a machine with this name and address is told, which lets in whoever has this key. Its own key is known to all but
+/// OpenSSH's server.
 pub(super) fn config(authorized_key: &str) -> GuestConfig {
     let interface = Interface {
         mac: MAC.into(),

@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use vmtest_images::{Digest, ImageSpec, unpack};
 
-use super::{Figure, Pairs, in_turns};
+use super::{Figure, Pairs, in_turns, run_command};
 
 /// What an image of 200 MB has: most of its files are small, most of its bytes are in large ones.
 const SMALL: (usize, usize) = (5000, 16 << 10);
@@ -101,11 +101,7 @@ fn tar(args: &[&str], archive: &Path, dir: &Path) -> Result<(), String> {
     if args[0].starts_with("-c") {
         command.arg(".");
     }
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("tar: {status}")),
-        Err(e) => Err(format!("cannot run tar: {e}")),
-    }
+    run_command(&mut command)
 }
 
 fn timed(run: impl FnOnce() -> Result<(), String>) -> Result<Duration, String> {
