@@ -23,13 +23,15 @@ make_room_for_qemu() {
 # What must pass elsewhere, or needs the rights of root or a compiler: not for a user who is not root.
 not_without_root=(--skip real:: --skip qemu:: --skip as_root:: --skip nextest)
 
-# Built test binaries as a user who is not root, made for this: some of the suite on fake machines, whose image is built on
-# the way, and what a machine with a kernel of its own adds; with `--nextest` as first argument under nextest. Needs root,
-# to become somebody else.
+# Built test binaries as a user who is not root, made for this: these modules of the suite, or everything, on fake machines, whose
+# image is built on the way, and what a machine with a kernel of its own adds; with `--nextest` everything under nextest. Needs
+# root, to become somebody else.
 without_root() {
     [ "$(id -u)" = 0 ] || { echo "not run: everything here runs without root"; return; }
     local user=vmtest-ordinary place status=0 nextest=
-    [ "${1:-}" != --nextest ] || { nextest=$(command -v cargo-nextest) && shift; }
+    local binaries=(rootless_code without_the_macro) modules=("${@/%/::}")
+    [ $# != 0 ] || binaries+=(conformance traces trials)
+    [ "${1:-}" != --nextest ] || nextest=$(command -v cargo-nextest)
     command -v newuidmap >/dev/null || apt-get install -y -q --no-install-recommends uidmap
     id "$user" >/dev/null 2>&1 || useradd --create-home "$user"
     grep -q "^$user:" /etc/subuid || usermod --add-subuids 300000000-300065535 --add-subgids 300000000-300065535 "$user"
@@ -38,7 +40,7 @@ without_root() {
     mkdir "$place/bin" "$place/dev" "$place/temporary"
     cargo test --workspace --no-run 2>&1 | sed -n 's|.*Executable tests/\([a-z_]*\).* (\(.*\))$|\2 \1|p' |
         while read -r binary name; do
-            case " rootless hold $* " in *" $name "*) cp "$binary" "$place/bin/$name" ;; esac
+            case " suite rootless ${binaries[*]} " in *" $name "*) cp "$binary" "$place/bin/$name" ;; esac
         done
     cp "${CARGO_TARGET_DIR:-target}/debug/cargo-vmtest" "$place/bin/cargo-vmtest"
     cp -r Cargo.toml tests "$place"
@@ -49,8 +51,8 @@ without_root() {
     unshare --mount bash -eu -c "$(declare -f where_anyone_may_make_taps); where_anyone_may_make_taps \"\$@\"" step \
         "$place" setpriv --reuid "$user" --regid "$user" --init-groups env -u XDG_RUNTIME_DIR -u XDG_CACHE_HOME \
         HOME="$place" USER="$user" TMPDIR="$place/temporary" VMTEST_RUN="$place/run" VMTEST_CACHE="$place/cache" \
-        bash -eu -c "$(declare -p not_without_root); $(declare -f suite_of_user enter_a_run_of_user); suite_of_user \"\$@\"" step \
-        "$place" "$nextest" "$@" || status=$?
+        bash -eu -c "$(declare -p not_without_root binaries modules)
+            $(declare -f suite_of_user enter_a_run_of_user); suite_of_user \"\$@\"" step "$place" "$nextest" || status=$?
     # Some of it belongs to the machines of that user.
     rm -rf "$place"
     return $status
@@ -71,9 +73,10 @@ suite_of_user() {
         VMTEST_BACKEND=fake "$nextest" nextest run --archive-file "$place/suite.tar.zst" --workspace-remap "$place" \
             --test-threads 8 -E "package(vmtest-tests) and kind(test)" -- "${not_without_root[@]}"
     else
-        for name in "${@:3}"; do
+        for name in suite "${binaries[@]}"; do
+            [ "$name" = suite ] || modules=()
             (cd tests && VMTEST_BACKEND=fake CARGO_MANIFEST_DIR=$PWD CARGO_PKG_NAME=vmtest-tests RUST_TEST_THREADS=8 \
-                "$place/bin/$name" "${not_without_root[@]}")
+                "$place/bin/$name" "${modules[@]}" "${not_without_root[@]}")
         done
         "$place/bin/rootless" qemu::
         "$place/bin/cargo-vmtest" demo
@@ -86,7 +89,7 @@ suite_of_user() {
 # What a person does with a cluster that is held, all of it without root.
 enter_a_run_of_user() {
     local place=$1 vmtest=$1/bin/cargo-vmtest held
-    (cd tests && VMTEST_HOLD=failed exec "$place/bin/hold" victims::fails --exact --ignored >/dev/null 2>&1) &
+    (cd tests && VMTEST_HOLD=failed exec "$place/bin/suite" hold::victims::fails --exact --ignored >/dev/null 2>&1) &
     held=$!
     until "$vmtest" ls | grep -q 'held for'; do kill -0 "$held" && sleep 0.2; done
     [ "$("$vmtest" ssh alice -- cat /run/state)" = "as the test left it" ]

@@ -35,11 +35,13 @@ impl StandIn {
     }
 
     /// A victim whose host's network this is.
+    #[track_caller]
     pub fn victim(&self, name: &str) -> Victim {
         self.victim_within(&[], name)
     }
 
     /// The same, started by another program, which gets the test binary and its arguments behind its own.
+    #[track_caller]
     pub fn victim_within(&self, wrapper: &[&str], name: &str) -> Victim {
         Victim::within(&[&self.wrapper().each_ref().map(String::as_str), wrapper].concat(), name)
     }

@@ -6,6 +6,7 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::process::ExitStatusExt,
     },
+    panic::Location,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -39,21 +40,24 @@ pub struct Victim {
 }
 
 impl Victim {
-    /// The victim of this name, `victims::<name>`.
+    /// The victim of this name in the module `victims` of the file that calls this.
+    #[track_caller]
     pub fn new(name: &str) -> Self {
         Self::within(&[], name)
     }
 
     /// A victim that may make no networks, as an ordinary user's may not.
+    #[track_caller]
     pub fn without_rights(name: &str) -> Self {
         Self::within(&WITHOUT_RIGHTS, name)
     }
 
     /// A victim that is started by another program, which gets the test binary and its arguments behind its own.
+    #[track_caller]
     pub fn within(wrapper: &[&str], name: &str) -> Self {
         let runs = TempDir::new().expect("a temporary directory");
         let binary = std::env::current_exe().expect("a running test knows its binary");
-        let name = format!("victims::{name}");
+        let name = format!("{}victims::{name}", module(Location::caller().file()));
         let words = wrapper.iter().copied().map(PathBuf::from).chain([binary]).collect::<Vec<_>>();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).args([&name, "--exact", "--ignored", "--nocapture"]);
@@ -108,6 +112,16 @@ impl Victim {
         let stdout = BufReader::new(child.stdout.take().expect("it was asked for"));
         Running { child, stdout, printed: String::new(), complaints, started, runs: self.runs, host: self.host }
     }
+}
+
+/// The module that this file is, with `::` behind it; nothing for the root of a test binary, as `tests/<name>.rs` is one.
+fn module(file: &str) -> String {
+    let path = Path::new(file).with_extension("");
+    let mut below: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+    let tests = below.iter().rposition(|part| part == "tests").expect("it is called by a test");
+    // The first name is the binary's.
+    below.drain(..=tests + 1);
+    below.iter().filter(|part| *part != "main").map(|part| format!("{part}::")).collect()
 }
 
 /// A victim that runs.
@@ -196,6 +210,7 @@ impl Running {
     pub fn finish(mut self) -> Ended {
         self.stdout.read_to_string(&mut self.printed).expect("its output can be read");
         let status = self.child.wait().expect("a child can be waited for");
+        assert!(!self.printed.contains("\nrunning 0 tests\n"), "there is no such victim");
         let text = format!("{}{}", self.printed, self.complained());
         Ended { status, text, took: self.started.elapsed(), runs: self.runs, host: self.host }
     }

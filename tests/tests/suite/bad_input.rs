@@ -28,7 +28,7 @@ mod victims {
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
     let said = [
-        "`victims::misspelt` cannot run, for 3 reasons",
+        "`bad_input::victims::misspelt` cannot run, for 3 reasons",
         "unknown backend `qemo`: valid are auto, cloud-hypervisor, qemu",
         "there is no image `debain`: known are micro",
         "tests/data/treee",

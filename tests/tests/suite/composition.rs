@@ -128,7 +128,7 @@ mod nested {
 
         #[vm_test(backend = "qemu, fake")]
         async fn a_test_knows_its_path(cluster: Cluster) {
-            assert_eq!(cluster.plan().name, "nested::deeper::a_test_knows_its_path");
+            assert_eq!(cluster.plan().name, "composition::nested::deeper::a_test_knows_its_path");
         }
     }
 }
@@ -156,7 +156,9 @@ fn read_config() -> anyhow::Result<u16> {
 }
 
 #[vm_test(backend = "qemu, fake")]
-#[should_panic(expected = "cannot read the port: invalid digit found in string\n  at tests/tests/composition.rs:")]
+#[should_panic(
+    expected = "cannot read the port: invalid digit found in string\n  at tests/tests/suite/composition.rs:"
+)]
 async fn the_question_mark_takes_errors_of_anyhow(_cluster: Cluster) -> Result {
     read_config()?;
     Ok(())

@@ -82,11 +82,6 @@ mod victims {
         Ok(())
     }
 
-    /// Has an image made where it can be had.
-    #[vm_test(backend = "qemu, fake")]
-    #[ignore = "run before others"]
-    async fn prepares(_node: Node) {}
-
     #[vm_test(backend = "fake", egress = true)]
     #[ignore = "run on a host of its own"]
     async fn panics(_node: Node) {

@@ -104,15 +104,15 @@ mod victims {
 
 #[test]
 fn a_panic_of_the_body_keeps_its_message_and_line() {
-    let place = format!("tests/endings.rs:{}", victims::PANIC_LINE);
+    let place = format!("tests/suite/endings.rs:{}", victims::PANIC_LINE);
     let ended = Victim::new("panics").run();
-    let said = ["thread 'victims::panics'", &place, "the words of the body on node"];
+    let said = ["thread 'endings::victims::panics'", &place, "the words of the body on node"];
     ended.assert_failed_with(&said).assert_nothing_left();
 }
 
 #[test]
 fn a_failure_names_its_line() {
-    let place = format!("tests/endings.rs:{}", victims::FAILURE_LINE);
+    let place = format!("tests/suite/endings.rs:{}", victims::FAILURE_LINE);
     let said = ["node `node`: `echo why >&2; exit 7` ended with exit code 7", "stderr: why", &place];
     Victim::new("fails").run().assert_failed_with(&said).assert_nothing_left();
 }

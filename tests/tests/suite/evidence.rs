@@ -216,7 +216,7 @@ fn what_was_done_is_there_after_sigkill() {
     running.finish();
 
     assert!(attempt.join("started.json").exists() && !attempt.join("verdict.json").exists());
-    assert_eq!(json(&attempt.join("started.json"))["test"], "victims::is_killed");
+    assert_eq!(json(&attempt.join("started.json"))["test"], "evidence::victims::is_killed");
     for file in ["spec.json", "plan.json", "nodes/node/launch.json"] {
         assert!(json(&attempt.join(file)).is_object(), "{file}");
     }
@@ -280,7 +280,7 @@ fn a_failure_leaves_what_says_why() {
         "nothing was anomalous",
         &format!("everything: {}", attempt.display()),
         "by cargo alone: ",
-        "cargo test -p vmtest-tests --test evidence -- --exact victims::fails --include-ignored",
+        "cargo test -p vmtest-tests --test suite -- --exact evidence::victims::fails --include-ignored",
         &format!("again: cargo vmtest repro {}", attempt.display()),
     ] {
         assert!(said.contains(part), "no `{part}` in\n{said}");

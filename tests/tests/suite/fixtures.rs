@@ -207,9 +207,12 @@ fn a_crate_that_moved_is_found() {
     fs::create_dir(elsewhere.path().join("data")).expect("made");
     fs::write(elsewhere.path().join("data/file"), "moved").expect("written");
     let mut program = Command::new(std::env::current_exe().expect("it has a path"));
-    program.args(["--ignored", "--exact", "moved", "--nocapture"]).env("CARGO_MANIFEST_DIR", elsewhere.path());
+    program
+        .args(["--ignored", "--exact", "fixtures::moved", "--nocapture"])
+        .env("CARGO_MANIFEST_DIR", elsewhere.path());
     let output = program.output().expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "it was run");
     // Another package's directory says nothing of this one's.
     let output = program.env("CARGO_PKG_NAME", "another").output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);

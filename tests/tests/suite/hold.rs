@@ -110,7 +110,7 @@ fn the_cluster_of_a_failed_test_is_kept_until_somebody_lets_it_go() {
     let mut running = Victim::new("fails").env("VMTEST_HOLD", "failed").start();
     running.wait_to_complain("cargo vmtest down");
     let held = description(&running);
-    assert_eq!((held.test.as_str(), held.backend.as_str()), ("victims::fails", "fake"));
+    assert_eq!((held.test.as_str(), held.backend.as_str()), ("hold::victims::fails", "fake"));
     assert_eq!((held.state, held.pid), (RunState::Held, running.pid()));
     assert_eq!(held.held.as_deref(), Some("has failed (the words of the failure)"));
     let machines: Vec<_> = held.nodes.iter().map(|node| (node.name.as_str(), node.state.as_str())).collect();
@@ -286,7 +286,7 @@ fn enter_on_the_terminal_lets_a_cluster_go() {
     let host = vmtest_tests::Host::before(runs.path());
     let binary = std::env::current_exe().expect("it has a path");
     let mut victim = std::process::Command::new("setsid");
-    victim.args(["--wait", "--ctty"]).arg(binary).args(["victims::holds", "--exact", "--ignored", "--nocapture"]);
+    victim.args(["--wait", "--ctty"]).arg(binary).args(["hold::victims::holds", "--exact", "--ignored", "--nocapture"]);
     victim.env("VMTEST_RUN", runs.path()).stdin(slave()).stdout(slave()).stderr(slave());
     let mut child = victim.spawn().expect("it runs");
     drop(victim);

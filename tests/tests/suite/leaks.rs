@@ -61,7 +61,7 @@ fn nextest_sees_what_outlives_a_test() {
         return;
     };
     let runs = tempfile::tempdir().expect("a directory");
-    let mut command = nextest.command("victims::detaches_a_process");
+    let mut command = nextest.command("leaks::victims::detaches_a_process");
     let output = command.env("VMTEST_RUN", runs.path()).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("LEAK"), "{said}");

@@ -216,12 +216,12 @@ fn a_signal_ends_a_test_that_waits(#[case] signal: Signal) {
 #[test]
 fn a_cluster_larger_than_the_budget_is_refused_with_its_remedy() {
     let said = [
-        "`victims::works` cannot run: its machines take 12.0 MiB of memory",
+        "`lease::victims::works` cannot run: its machines take 12.0 MiB of memory",
         "VMTEST_BUDGET has 8.0 MiB for machines",
         "VMTEST_BUDGET=\"memory=12MiB\"",
     ];
     victim("works", 2).run().assert_failed_with(&said).assert_nothing_left();
-    let said = ["`victims::keeps_room` cannot run: its machines take 12.0 MiB of memory"];
+    let said = ["`lease::victims::keeps_room` cannot run: its machines take 12.0 MiB of memory"];
     victim("keeps_room", 2).run().assert_failed_with(&said).assert_nothing_left();
 }
 
@@ -245,9 +245,9 @@ fn a_long_wait_is_shown_and_does_not_count_against_the_timeout() {
     let freed = holder.finish();
     let ended = waiter.finish().assert_passed();
     assert!(ended.took() > LONGER_THAN_A_TIMEOUT);
-    let begins = "vmtest: victims::has_little_time waits for 12.0 MiB of memory, of 12.0 MiB of memory in all: ";
-    let holds = format!("`victims::holds` (pid {}) holds 12.0 MiB of memory\n", held[0].pid);
-    for said in [begins, &holds, "vmtest: victims::has_little_time goes on, after "] {
+    let begins = "vmtest: lease::victims::has_little_time waits for 12.0 MiB of memory, of 12.0 MiB of memory in all: ";
+    let holds = format!("`lease::victims::holds` (pid {}) holds 12.0 MiB of memory\n", held[0].pid);
+    for said in [begins, &holds, "vmtest: lease::victims::has_little_time goes on, after "] {
         assert!(ended.text().contains(said), "it does not say `{said}`:\n{}", ended.text());
     }
     freed.assert_nothing_left();
@@ -263,7 +263,11 @@ fn what_is_waited_for_late_machines_does_not_count_either() {
     holder.signal(Signal::SIGTERM);
     let held = holder.finish();
     let ended = waiter.finish().assert_passed();
-    assert!(ended.text().contains("vmtest: victims::adds_at_once waits for 4.0 MiB of memory"), "{}", ended.text());
+    assert!(
+        ended.text().contains("vmtest: lease::victims::adds_at_once waits for 4.0 MiB of memory"),
+        "{}",
+        ended.text()
+    );
     held.assert_nothing_left();
 }
 
@@ -324,7 +328,7 @@ fn a_program_sees_who_holds_what() {
     let waiting = &events[0];
     assert_eq!(waiting["wants"]["memory"], 2 * MACHINE);
     assert_eq!(waiting["budget"]["memory"], 3 * MACHINE);
-    assert_eq!(waiting["holders"][0]["test"], "victims::holds");
+    assert_eq!(waiting["holders"][0]["test"], "lease::victims::holds");
     assert_eq!(waiting["holders"][0]["pid"], held[0].pid);
     assert_eq!(waiting["holders"][0]["memory"], 3 * MACHINE);
     assert_eq!(waiting["ahead"], 0);

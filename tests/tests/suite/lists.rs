@@ -35,17 +35,18 @@ mod victims {
     }
 }
 
-/// The names of the tests that this filter finds.
+/// The names of the tests here that this filter finds.
 fn found(filter: &str) -> BTreeSet<String> {
     let binary = std::env::current_exe().expect("a running test knows its binary");
     let listed = Command::new(binary).args([filter, "--list", "--ignored"]).output().expect("it runs");
     let names = String::from_utf8(listed.stdout).expect("names are text");
-    names.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
+    let here = names.lines().filter(|line| line.starts_with("lists::"));
+    here.filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
 #[test]
 fn filters_find_the_tests_of_a_list() {
-    let names = |names: &[&str]| names.iter().map(|name| format!("victims::{name}")).collect::<BTreeSet<_>>();
+    let names = |names: &[&str]| names.iter().map(|name| format!("lists::victims::{name}")).collect::<BTreeSet<_>>();
     assert_eq!(found("boots"), names(&["boots_on_fake_with_micro", "boots_on_cloud_hypervisor_with_micro"]));
     assert_eq!(found("_on_qemu"), names(&["grows::case_1_on_qemu", "grows::case_2_on_qemu"]));
 }
@@ -57,7 +58,7 @@ fn each_value_is_what_its_test_runs_with() {
     ended.assert_nothing_left();
     // It does not go on with another.
     let absent = Victim::new("boots_on_cloud_hypervisor_with_micro").env("PATH", "/nonexistent");
-    let said = ["`victims::boots_on_cloud_hypervisor_with_micro` cannot run: no cloud-hypervisor on PATH: "];
+    let said = ["`lists::victims::boots_on_cloud_hypervisor_with_micro` cannot run: no cloud-hypervisor on PATH: "];
     absent.env("VMTEST_BACKEND", "fake").run().assert_failed_with(&said).assert_nothing_left();
 }
 

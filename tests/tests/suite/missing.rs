@@ -34,7 +34,7 @@ fn skipping(name: &str) -> Victim {
     Victim::new(name).env("PATH", "/nonexistent").env("VMTEST_ON_MISSING", "skip")
 }
 
-const NO_QEMU: &str = "`victims::boots` cannot run: no qemu-system-x86_64 on PATH: run `apt-get install";
+const NO_QEMU: &str = "`missing::victims::boots` cannot run: no qemu-system-x86_64 on PATH: run `apt-get install";
 
 #[test]
 fn it_fails_if_nothing_else_is_said() {
@@ -47,7 +47,10 @@ fn a_skipped_test_passes_and_is_counted() {
     let ended = skipping("boots").env("VMTEST_INTERNAL_SKIPPED", list.path()).run().assert_passed();
     assert!(ended.text().contains(&format!("vmtest: skipped (VMTEST_ON_MISSING=skip): {NO_QEMU}")), "{}", ended.text());
     let counted = fs::read_to_string(list.path()).expect("it is there");
-    assert!(counted.starts_with("{\"test\":\"victims::boots\",\"why\":\"`victims::boots` cannot run: "), "{counted}");
+    assert!(
+        counted.starts_with("{\"test\":\"missing::victims::boots\",\"why\":\"`missing::victims::boots` cannot run: "),
+        "{counted}"
+    );
     assert_eq!(counted.lines().count(), 1);
     ended.assert_nothing_left();
     // Nobody would know of it otherwise.
@@ -60,7 +63,10 @@ fn a_skipped_test_passes_and_is_counted() {
 fn what_is_skipped_is_said_past_the_capture() {
     let runs = tempfile::tempdir().expect("a temporary directory");
     let mut command = Command::new(std::env::current_exe().expect("a running test knows its binary"));
-    command.args(["victims::boots", "--exact", "--ignored"]).env("PATH", "/nonexistent").env("VMTEST_RUN", runs.path());
+    command
+        .args(["missing::victims::boots", "--exact", "--ignored"])
+        .env("PATH", "/nonexistent")
+        .env("VMTEST_RUN", runs.path());
     let output = command.env("VMTEST_ON_MISSING", "skip").output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("vmtest: skipped (VMTEST_ON_MISSING=skip): "), "{said}");

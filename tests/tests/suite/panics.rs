@@ -122,13 +122,13 @@ mod victims {
 #[rstest]
 #[case::task("task", "vmtest-body", "the words of the task")]
 #[case::blocking("blocking", "vmtest-body", "the words of the closure")]
-#[case::local("local", "victims::local", "the words of the local task")]
+#[case::local("local", "panics::victims::local", "the words of the local task")]
 #[case::named_thread("named_thread", "worker", "the words of the thread")]
 #[case::thread_of_a_thread("thread_of_a_thread", "<unnamed>", "the words of the inner thread")]
 #[case::outside("outside", "vmtest-outside", "the words from outside")]
 #[case::entered("entered", "vmtest-engine", "the words from inside")]
 fn a_panic_elsewhere_fails_the_test_at_once(#[case] victim: &str, #[case] thread: &str, #[case] words: &str) {
-    let said = format!("thread `{thread}` panicked at tests/tests/panics.rs:");
+    let said = format!("thread `{thread}` panicked at tests/tests/suite/panics.rs:");
     let ended = Victim::new(victim).run().assert_failed_with(&[&said, words, "`allow(\"task-panic\")` lets it pass"]);
     assert!(!ended.text().contains("has not ended within"), "it waited for its deadline: {}", ended.text());
     ended.assert_nothing_left();
@@ -137,7 +137,7 @@ fn a_panic_elsewhere_fails_the_test_at_once(#[case] victim: &str, #[case] thread
 #[test]
 fn a_panic_elsewhere_is_shown_with_its_place() {
     let said =
-        format!("panicked at tests/tests/panics.rs:{}:30: the words of the task\na panic on", victims::TASK_LINE);
+        format!("panicked at tests/tests/suite/panics.rs:{}:30: the words of the task\na panic on", victims::TASK_LINE);
     Victim::new("task").run().assert_failed_with(&[&said]).assert_nothing_left();
 }
 
@@ -186,8 +186,8 @@ fn output_is_captured_as_ever() {
     };
     let ended = Victim::new("prints_and_passes").with(capture).run().assert_passed();
     assert!(!ended.text().contains("by the body"), "{}", ended.text());
-    let ended = Victim::new("task").with(capture).run().assert_failed_with(&["---- victims::task stdout ----"]);
-    let (_, captured) = ended.text().split_once("---- victims::task stdout ----").expect("it was looked for");
+    let ended = Victim::new("task").with(capture).run().assert_failed_with(&["---- panics::victims::task stdout ----"]);
+    let (_, captured) = ended.text().split_once("---- panics::victims::task stdout ----").expect("it was looked for");
     assert_eq!(captured.matches("the words of the task").count(), 2, "{}", ended.text());
 }
 

@@ -97,7 +97,6 @@ fn every_run_is_remembered_also_when_its_artifacts_are_not() {
         assert!(run.took >= run.phases.values().sum::<f64>() * 0.9, "{run:?}");
     }
     let signature = &of("failed")[0].signature;
-    let words =
-        "node `web`: `echo why >&<n>; exit <n>` ended with exit code <n>\nstderr: why\nat tests/tests/phases.rs:<n>";
+    let words = "node `web`: `echo why >&<n>; exit <n>` ended with exit code <n>\nstderr: why\nat tests/tests/suite/phases.rs:<n>";
     assert!(signature.starts_with(words), "{signature}");
 }

@@ -63,7 +63,7 @@ fn a_signal_winds_down_and_ends_the_process(#[case] signal: Signal) {
     assert_eq!(ended.signal(), Some(signal), "{}", ended.text());
     let text = ended.text();
     assert!(text.contains(&format!("{}: removing 1 cluster", signal.as_str())), "{text}");
-    assert!(text.contains(&format!("`victims::waits` was ended by {} after", signal.as_str())), "{text}");
+    assert!(text.contains(&format!("`signals::victims::waits` was ended by {} after", signal.as_str())), "{text}");
     ended.assert_nothing_left();
     vmms.iter().for_each(|vmm| vmm.assert_gone());
 }
@@ -116,7 +116,12 @@ fn a_closed_terminal_winds_down() {
     let host = vmtest_tests::Host::before(runs.path());
     let binary = std::env::current_exe().expect("it has a path");
     let mut victim = Command::new("setsid");
-    victim.args(["--wait", "--ctty"]).arg(binary).args(["victims::waits", "--exact", "--ignored", "--nocapture"]);
+    victim.args(["--wait", "--ctty"]).arg(binary).args([
+        "signals::victims::waits",
+        "--exact",
+        "--ignored",
+        "--nocapture",
+    ]);
     victim.env("VMTEST_RUN", runs.path()).stdin(slave()).stdout(slave()).stderr(slave());
     let mut victim = victim.spawn().expect("it runs");
     read_until(&mut master, "the machines are up");
@@ -163,10 +168,10 @@ fn the_verdict_fits_into_the_grace_of_nextest() {
     };
     let runs = tempfile::tempdir().expect("a directory");
     let host = vmtest_tests::Host::before(runs.path());
-    let output = nextest.command("victims::waits").env("VMTEST_RUN", runs.path()).output().expect("it runs");
+    let output = nextest.command("signals::victims::waits").env("VMTEST_RUN", runs.path()).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("TIMEOUT"), "{said}");
-    assert!(said.contains("`victims::waits` was ended by SIGTERM after"), "{said}");
+    assert!(said.contains("`signals::victims::waits` was ended by SIGTERM after"), "{said}");
     assert!(!said.contains("SIGKILL"), "{said}");
     host.assert_as_before();
 }

@@ -135,7 +135,7 @@ fn a_killed_test_gives_its_volume_back_whole() {
     let mut running = victim("holds", &cache).start();
     running.wait_for("the body begins");
     let mut waiting = victim("keeps", &cache).start();
-    let said = format!("victims::keeps waits for `victims::holds`, process {}", running.pid());
+    let said = format!("volumes::victims::keeps waits for `volumes::victims::holds`, process {}", running.pid());
     waiting.wait_to_complain(&said);
     running.signal(Signal::SIGKILL);
     let waited = waiting.finish().assert_passed();
@@ -153,7 +153,8 @@ fn two_tests_of_one_volume_run_one_after_the_other() {
     let mut first = victim("holds", &cache).start();
     first.wait_for("the body begins");
     let mut second = victim("keeps", &cache).start();
-    second.wait_to_complain("vmtest: volume data: victims::keeps waits for `victims::holds`, process ");
+    second
+        .wait_to_complain("vmtest: volume data: volumes::victims::keeps waits for `volumes::victims::holds`, process ");
     first.signal(Signal::SIGTERM);
     first.finish().assert_nothing_left();
     let second = second.finish().assert_passed();
@@ -176,7 +177,7 @@ fn readers_share_and_a_writer_waits_for_them() {
     }
     second.assert_nothing_left();
     let mut writer = victim("keeps", &cache).start();
-    writer.wait_to_complain("victims::keeps waits for `victims::reads`, process ");
+    writer.wait_to_complain("volumes::victims::keeps waits for `volumes::victims::reads`, process ");
     first.signal(Signal::SIGTERM);
     first.finish().assert_nothing_left();
     writer.finish().assert_passed().assert_nothing_left();

@@ -36,6 +36,15 @@ pub(crate) struct Lab {
     pub(crate) resolv_conf: tempfile::NamedTempFile,
 }
 
+mod victims {
+    use vmtest::prelude::*;
+
+    /// Has an image made where it can be had.
+    #[vm_test(backend = "qemu, fake")]
+    #[ignore = "run before others"]
+    async fn prepares(_node: Node) {}
+}
+
 static PREPARED: Once = Once::new();
 
 /// Does this on a thread of such a host, and checks that it leaves that as it was.

@@ -1,0 +1,43 @@
+//! What a test can do and how it ends, on fake machines and on QEMU. One binary, because each takes seconds to be linked, and
+//! tests wait more than they work. What is said of a whole binary is in one of its own, beside this.
+
+mod backends;
+mod bad_input;
+mod broken_vmms;
+mod cloud;
+mod clusters;
+mod commands;
+mod composition;
+mod crashes;
+mod debian;
+mod egress;
+mod endings;
+mod evidence;
+mod extractors;
+mod fakes;
+mod files;
+mod fixtures;
+mod guest_clock;
+mod handles;
+mod hold;
+mod host_network;
+mod kernels;
+mod leaks;
+mod lease;
+mod lists;
+mod missing;
+mod networks;
+mod oci;
+mod own_images;
+mod packets;
+mod panics;
+mod phases;
+mod power;
+mod reach;
+mod secrets;
+mod signals;
+mod silent;
+mod snapshots;
+mod storage;
+mod volumes;
+mod waits;
