@@ -11,6 +11,7 @@ use std::{
 
 use rustix::fs::{major, minor};
 use serde::Serialize;
+use vmtest_fixtures::allocated;
 
 use crate::{Cache, Error, Image, Result, cache::try_lock};
 
@@ -189,13 +190,6 @@ fn records(cache: &Cache) -> Result<Vec<(PathBuf, Image)>> {
 /// The image in this directory, if a record says what it is and it is complete.
 pub(crate) fn recorded(cache: &Cache, dir: &Path) -> Result<Option<Image>> {
     Ok(records(cache)?.into_iter().map(|(_, image)| image).find(|image| image.dir() == dir && image.is_there()))
-}
-
-/// Bytes on the disk of everything at this path; what goes meanwhile counts nothing.
-fn allocated(path: &Path) -> u64 {
-    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
-    let below = if meta.is_dir() { fs::read_dir(path).into_iter().flatten().flatten().collect() } else { Vec::new() };
-    meta.blocks() * 512 + below.iter().map(|entry| allocated(&entry.path())).sum::<u64>()
 }
 
 /// The processes that have a lock on a file, from the kernel's list: `1: FLOCK ADVISORY READ 4711 fe:00:1234 0 EOF`.

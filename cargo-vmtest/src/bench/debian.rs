@@ -1,14 +1,14 @@
 //! Machines of a distribution: how soon one answers, what a further one writes, and what an image costs that the cache has.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt,
+    fs,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use vmtest::{Cluster, Failure, evidence::Event, spec::NodeSpec};
+use vmtest_fixtures::allocated;
 use vmtest_images::{Cache, Image, RootMount, append_seed, ensure, find};
 
 use super::{
@@ -86,28 +86,15 @@ fn framework() -> Result<Measured, String> {
         let ssh = cluster.node("second")?.ssh_command()?;
         let key = ssh.get_args().skip_while(|word| *word != "-i").nth(1).map(Path::new);
         let dir = key.and_then(Path::parent).ok_or_else(|| Failure::msg("its key is nowhere"))?;
-        let written = allocated(dir)?;
+        // Its disks are elsewhere, where a link leads.
+        let scratch = fs::canonicalize(dir.join("scratch"))?;
+        let written = allocated(dir) + allocated(&scratch);
         let mut seen = body.lock().unwrap_or_else(PoisonError::into_inner);
         (seen.to_body, seen.written) = (to_body, written);
         Ok(())
     });
     ran.map_err(|e| e.to_string())?;
     Ok(*seen.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// What the files of this directory take of the host's disks, in bytes; links are followed.
-fn allocated(dir: &Path) -> io::Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        match fs::metadata(&path) {
-            Ok(meta) if meta.is_dir() => bytes += allocated(&path)?,
-            Ok(meta) => bytes += meta.blocks() * 512,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(bytes)
 }
 
 /// The same two machines without the framework, with disks in this directory.

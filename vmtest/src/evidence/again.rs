@@ -53,7 +53,7 @@ mod tests {
         let this = "evidence::again::tests::the_line_names_this_very_test";
         let line = by_cargo(&spec, "the name of a cluster in code");
         assert!(line.contains(&format!(" --lib -- --exact {this}")), "{line}");
-        assert_eq!(target(&base.join("../tests"), "endings"), ["--test", "endings"]);
+        assert_eq!(target(&base.join("../tests"), "rootless"), ["--test", "rootless"]);
         assert_eq!(target(&base.join("../tests"), "conformance"), ["--test", "conformance"]);
         assert_eq!(by_repro(Path::new("/a b/1")), "cargo vmtest repro '/a b/1'");
     }

@@ -1,6 +1,8 @@
 //! What the machines of a run use of what was claimed for them.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::path::Path;
+
+use vmtest_fixtures::allocated;
 
 use crate::{
     host::{Effect, Journal, ProcessId},
@@ -29,17 +31,12 @@ fn memory(id: &ProcessId) -> Option<u64> {
     (ProcessId::of(id.pid).ok()? == *id).then_some(kib << 10)
 }
 
-/// What the files in a folder have allocated, in bytes; a sparse disk is less than its size.
-fn allocated(dir: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(dir) else { return 0 };
-    let files = entries.flatten().filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file);
-    // `st_blocks` counts in 512 bytes, whatever the file system's own block is.
-    files.map(|file| file.blocks() * 512).sum()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, os::unix::fs::FileExt};
+    use std::{
+        fs::{self, File},
+        os::unix::fs::FileExt,
+    };
 
     use super::*;
 
