@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Raised with every change to what is built, beside the configuration.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const CONFIG: &str = include_str!("small.config");
 /// The package that stands for the source of the distribution's kernel, and how the names of those begin.
 const SOURCE: (&str, &str) = ("linux-source", "linux-source-");
@@ -31,7 +31,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("bc", "bc"),
     ("flex", "flex"),
     ("bison", "bison"),
-    ("lz4", "lz4"),
+    ("strip", "binutils"),
     ("xz", "xz-utils"),
     ("tar", "tar"),
 ];
@@ -76,7 +76,7 @@ pub(super) fn build(work: &Path, progress: &dyn Progress) -> Result<Built> {
     let image = compile(work, &source, &objects, progress)?;
     progress.step(PACKING, "packing");
     let kernel = out.join(KERNEL);
-    fs::copy(&image, &kernel).map_err(Error::file("copy", &image))?;
+    packages::run(Command::new("strip").arg("-o").arg(&kernel).arg(&image))?;
     fs::set_permissions(&kernel, PermissionsExt::from_mode(0o644))
         .map_err(Error::file("change the mode of", &kernel))?;
     let kernel_version = kernel_release(&kernel).map_err(Error::file("read", &kernel))?;
@@ -87,7 +87,8 @@ pub(super) fn build(work: &Path, progress: &dyn Progress) -> Result<Built> {
     Ok(Built::new(packages::key_of(recipe().as_bytes(), &files), out, kernel_version))
 }
 
-/// Configures and compiles it; the result is the bzImage.
+/// Configures and compiles it; the result is the kernel as an ELF file, which every VMM loads, and which no emulated processor has
+/// to unpack first.
 fn compile(work: &Path, source: &Path, objects: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     let config = work.join("small.config");
     fs::write(&config, CONFIG).map_err(Error::file("write", &config))?;
@@ -102,12 +103,12 @@ fn compile(work: &Path, source: &Path, objects: &Path, progress: &dyn Progress) 
     packages::run(&mut make("allnoconfig"))?;
     let mut lines = 0;
     let jobs = thread::available_parallelism().map_or(1, usize::from);
-    packages::run_watched(make("bzImage").arg(format!("-j{jobs}")), |_| {
+    packages::run_watched(make("vmlinux").arg(format!("-j{jobs}")), |_| {
         lines += 1;
         let percent = COMPILING + (lines * (PACKING - COMPILING) / LINES).min(PACKING - COMPILING);
         progress.step(percent, "compiling the kernel");
     })?;
-    Ok(objects.join("arch/x86/boot/bzImage"))
+    Ok(objects.join("vmlinux"))
 }
 
 /// # Errors
