@@ -7,6 +7,7 @@ mod evidence;
 mod fixtures;
 mod guest;
 mod images;
+mod kernels;
 mod ssh;
 
 use std::{
@@ -32,6 +33,8 @@ pub(crate) enum Part {
     Images,
     /// Boots on QEMU beside bare QEMUs, and fakes.
     Boots,
+    /// The small kernel beside the distribution's, where it is in the cache.
+    Kernels,
     /// Machines of a distribution on QEMU beside bare QEMUs with the same disks.
     Debian,
     /// Boots on cloud-hypervisor beside a bare one, where it runs: in the lab it does.
@@ -139,6 +142,10 @@ pub(crate) fn run(pairs: u32, json: bool, only: Option<Part>) -> Result<ExitCode
             Part::Fixtures => figures.extend(fixtures::measure(pairs)?),
             Part::Images => figures.extend(images::measure(pairs)?),
             Part::Boots => figures.extend(boot::measure(pairs)?),
+            Part::Kernels => match kernels::measure(pairs) {
+                Err(why) if only.is_none() => eprintln!("nothing of the small kernel: {why}"),
+                measured => figures.extend(measured?),
+            },
             Part::Debian => figures.extend(debian::measure(pairs)?),
             Part::CloudHypervisor => match cloud_hypervisor::measure(pairs) {
                 Err(why) if only.is_none() => eprintln!("nothing of cloud-hypervisor: {why}"),

@@ -22,6 +22,9 @@ use super::{
 /// What a machine of `micro` has that says nothing, in bytes.
 const MEMORY: u64 = 256 << 20;
 
+/// A console that is a file says nothing when it grows.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
 /// What one run of the framework took.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Measured {
@@ -131,8 +134,7 @@ pub(super) fn bare(machines: &[Machine]) -> Result<Duration, String> {
     for guest in &guests {
         while !guest.has_banner() {
             if began.elapsed() > UP_WITHIN {
-                let console = fs::read_to_string(guest.console.path()).unwrap_or_default();
-                return Err(format!("a bare QEMU did not come up; its console: {console}"));
+                return Err(format!("a bare QEMU did not come up; its console: {}", guest.said()));
             }
             sleep(KNOCK_EVERY);
         }
@@ -140,6 +142,21 @@ pub(super) fn bare(machines: &[Machine]) -> Result<Duration, String> {
     let took = began.elapsed();
     guests.iter_mut().try_for_each(Bare::end)?;
     Ok(took)
+}
+
+/// Starts a QEMU and polls until its kernel has started the first process.
+pub(super) fn first_process(machine: &Machine) -> Result<Duration, String> {
+    /// What Linux says then.
+    const SAYS: &str = "Run /init as init process";
+    let began = Instant::now();
+    let guest = Bare::start(machine)?;
+    while !guest.said().contains(SAYS) {
+        if began.elapsed() > UP_WITHIN {
+            return Err(format!("a bare QEMU did not come to its first process; its console: {}", guest.said()));
+        }
+        sleep(LOOK_EVERY);
+    }
+    Ok(began.elapsed())
 }
 
 struct Bare {
@@ -181,6 +198,11 @@ impl Bare {
 
     fn has_banner(&self) -> bool {
         has_banner(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)), KNOCK_EVERY * 5)
+    }
+
+    /// All that is on its console.
+    fn said(&self) -> String {
+        fs::read(self.console.path()).map_or_else(|_| String::new(), |said| String::from_utf8_lossy(&said).into_owned())
     }
 
     fn end(&mut self) -> Result<(), String> {
