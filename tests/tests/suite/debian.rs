@@ -109,6 +109,8 @@ mod real {
                  ETCD_HEARTBEAT_INTERVAL=500\nETCD_ELECTION_TIMEOUT=5000\n"
             );
             node.write("/etc/default/etcd", config).await?;
+            // The power of one will be cut before Linux has written by itself what was written half a minute ago.
+            node.sh("sync").await?;
             // It starts with the machine, alone; the others are not there yet when the first is told.
             node.sh("systemctl stop etcd; systemctl start --no-block etcd").timeout(SETTLES).await?;
         }

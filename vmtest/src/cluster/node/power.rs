@@ -59,6 +59,9 @@ impl Node {
 
     /// Cuts the power: the VMM is killed. Returns when it is gone. Cancel-safe: the machine dies in any case.
     ///
+    /// What the guest had not yet written to its disks is lost, as it is with power. Linux writes by itself what has waited for half a
+    /// minute; what a test needs after [`start`](Self::start), `sync` writes before.
+    ///
     /// # Errors
     /// [`Kind::Spec`] for a machine that is off.
     pub async fn kill(&self) -> Result<(), Error> {
