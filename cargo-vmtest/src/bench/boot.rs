@@ -1,4 +1,4 @@
-//! Boots, beside bare QEMUs with the same kernel, initramfs and polling.
+//! Boots, beside bare QEMUs with the same processor, kernel, initramfs and polling.
 
 use std::{
     fs,
@@ -55,7 +55,7 @@ pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
     let initramfs = dir.path().join("initramfs");
     append_seed(&image.initramfs, None, &initramfs, &config("ssh-ed25519 AAAA")).map_err(|e| e.to_string())?;
 
-    let machine = Machine { kernel: image.kernel, initramfs, memory: MEMORY, disks: Vec::new() };
+    let machine = Machine { kernel: image.kernel, initramfs, memory: MEMORY, disks: Vec::new(), answers: AT_ONCE };
     let bare_ones = |count: usize| bare(&vec![machine.clone(); count]);
     let (mut one, mut three) = (Pairs::default(), Pairs::default());
     let (mut network, mut teardown) = (Vec::new(), Vec::new());
@@ -125,14 +125,19 @@ pub(super) struct Machine {
     pub(super) memory: u64,
     /// Raw disks, and whether each is only read.
     pub(super) disks: Vec<(PathBuf, bool)>,
+    /// What its console says before anybody knocks, and how long its SSH server takes at most to send its banner.
+    pub(super) answers: (&'static str, Duration),
 }
+
+/// A machine of `micro` answers at once, from when it does.
+pub(super) const AT_ONCE: (&str, Duration) = ("", Duration::from_millis(100));
 
 /// Starts QEMUs and polls until the SSH server of each has sent its banner.
 pub(super) fn bare(machines: &[Machine]) -> Result<Duration, String> {
     let began = Instant::now();
     let mut guests = machines.iter().map(Bare::start).collect::<Result<Vec<_>, _>>()?;
-    for guest in &guests {
-        while !guest.has_banner() {
+    for (guest, Machine { answers: (says, within), .. }) in guests.iter().zip(machines) {
+        while !(guest.said().contains(says) && guest.has_banner(*within)) {
             if began.elapsed() > UP_WITHIN {
                 return Err(format!("a bare QEMU did not come up; its console: {}", guest.said()));
             }
@@ -180,9 +185,14 @@ impl Bare {
         });
         let qemu = Command::new("qemu-system-x86_64")
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35"])
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1"])
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm", "-smp", "1"])
             .args(["-m", &format!("{}M", machine.memory >> 20)])
-            .args(["-append", CMDLINE, "-serial", &format!("file:{}", console.path().display())])
+            .args([
+                "-append",
+                &format!("{CMDLINE} nolapic_timer"),
+                "-serial",
+                &format!("file:{}", console.path().display()),
+            ])
             .args(["-netdev", &forward, "-device", "virtio-rng-pci"])
             .args(["-device", &format!("virtio-net-pci,netdev=net0,mac={MAC},romfile=")])
             .arg("-kernel")
@@ -196,8 +206,8 @@ impl Bare {
         Ok(Self { qemu, port, console })
     }
 
-    fn has_banner(&self) -> bool {
-        has_banner(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)), KNOCK_EVERY * 5)
+    fn has_banner(&self, within: Duration) -> bool {
+        has_banner(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)), within)
     }
 
     /// All that is on its console.

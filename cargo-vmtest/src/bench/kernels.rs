@@ -4,7 +4,7 @@ use vmtest_images::{Cache, ensure, find, kernel_by_name};
 
 use super::{
     Figure, Pairs,
-    boot::{Machine, first_process},
+    boot::{AT_ONCE, Machine, first_process},
     in_turns,
 };
 
@@ -22,7 +22,13 @@ pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
     })?;
     let _held = small.hold().map_err(|e| e.to_string())?;
     let boot = |kernel| {
-        first_process(&Machine { kernel, initramfs: image.initramfs.clone(), memory: MEMORY, disks: Vec::new() })
+        first_process(&Machine {
+            kernel,
+            initramfs: image.initramfs.clone(),
+            memory: MEMORY,
+            disks: Vec::new(),
+            answers: AT_ONCE,
+        })
     };
     let mut figure = Pairs::default();
     for n in 0..pairs {
