@@ -24,6 +24,9 @@ use crate::{
     plan::SCRATCH,
 };
 
+/// In bytes. A Debian that boots says 60 KB, and its VMM next to nothing.
+const ROOM: u64 = 256 << 10;
+
 /// Starts the machine's VMM, where it was saved if it shall go on there, and waits until it answers.
 ///
 /// # Errors
@@ -95,6 +98,7 @@ async fn launch(run: &Arc<Run>, member: &Arc<Member>, from: Option<&Saved>) -> R
             .prepare(&member.plan, &member.base_initramfs, &member.dir, &config)
             .map_err(|e| cannot_write(&member.dir, e))?;
     }
+    has_room(&member.dir).map_err(|e| cannot_write(&member.dir, e))?;
 
     let intent = run.journal.intent(Effect::Process { node: member.plan.name.clone() })?;
     let (pidfd, id) = run.hypervisor.launch(&plan, &run.site(member)?, &config).await?;
@@ -104,6 +108,17 @@ async fn launch(run: &Arc<Run>, member: &Arc<Member>, from: Option<&Saved>) -> R
     member.set_process(process.clone(), id);
     run.spawn(attend(run.clone(), member.clone(), process, intent, member.boot()));
     Ok(plan)
+}
+
+/// Whether there is room for what comes into the folder of a machine while it runs: without, it boots, and its console is empty.
+///
+/// # Errors
+/// [`io::ErrorKind::StorageFull`] without.
+fn has_room(dir: &Path) -> io::Result<()> {
+    let stat = rustix::fs::statvfs(dir)?;
+    // Some file systems do not count.
+    let full = stat.f_blocks > 0 && stat.f_bavail.saturating_mul(stat.f_frsize) < ROOM;
+    if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
 /// Makes the folder of the machine's scratch disk and of what is saved of it, if it has such, at its first boot.
