@@ -26,6 +26,10 @@ const EMULATED: &str = "max,-erms,-fsrm";
 /// The same for a machine that runs machines.
 const EMULATED_NESTED: &str = "max,+svm,-erms,-fsrm";
 
+/// What an emulated machine with one processor is told before its own arguments: to take the clock of the machine, which needs no
+/// calibration. That of the processor takes 0.11 s of each boot, in which the guest waits.
+const ONE_CLOCK: &str = "nolapic_timer";
+
 /// What starting this node with QEMU takes, from where it was saved if it shall go on there.
 ///
 /// `-no-reboot` turns every guest reset, a panic's included, into an exit; whoever launched it decides what follows.
@@ -56,7 +60,9 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
     }
     match node.firmware.as_deref() {
         None => {
-            args.pair("-kernel", &node.kernel).pair("-initrd", &node.initramfs).pair("-append", &node.cmdline);
+            let one = accelerator == Accelerator::Tcg && node.cpus == 1 && node.max_cpus.is_none() && !node.nested;
+            let cmdline = if one { format!("{ONE_CLOCK} {}", node.cmdline) } else { node.cmdline.clone() };
+            args.pair("-kernel", &node.kernel).pair("-initrd", &node.initramfs).pair("-append", cmdline);
         }
         Some(BIOS) => {}
         Some(file) => {
@@ -323,6 +329,16 @@ mod tests {
             -device virtio-rng-pci
             -device pvpanic-pci"#]]
         .assert_eq(&lines(&node(), None, Accelerator::Tcg));
+    }
+
+    #[test]
+    fn an_emulated_machine_with_one_processor_calibrates_no_clock() {
+        let told = |node: &NodePlan, accelerator| lines(node, None, accelerator).contains(ONE_CLOCK);
+        let one = NodePlan { cpus: 1, ..node() };
+        assert!(told(&one, Accelerator::Tcg) && !told(&one, Accelerator::Kvm) && !told(&node(), Accelerator::Tcg));
+        for other in [NodePlan { max_cpus: Some(2), ..one.clone() }, NodePlan { nested: true, ..one.clone() }] {
+            assert!(!told(&other, Accelerator::Tcg));
+        }
     }
 
     #[test]
