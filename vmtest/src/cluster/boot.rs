@@ -113,12 +113,12 @@ async fn launch(run: &Arc<Run>, member: &Arc<Member>, from: Option<&Saved>) -> R
 /// Whether there is room for what comes into the folder of a machine while it runs: without, it boots, and its console is empty.
 ///
 /// # Errors
-/// [`io::ErrorKind::StorageFull`] without.
+/// [`io::ErrorKind::StorageFull`] without, in the words of the kernel.
 fn has_room(dir: &Path) -> io::Result<()> {
     let stat = rustix::fs::statvfs(dir)?;
     // Some file systems do not count.
     let full = stat.f_blocks > 0 && stat.f_bavail.saturating_mul(stat.f_frsize) < ROOM;
-    if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    if full { Err(rustix::io::Errno::NOSPC.into()) } else { Ok(()) }
 }
 
 /// Makes the folder of the machine's scratch disk and of what is saved of it, if it has such, at its first boot.
