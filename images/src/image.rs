@@ -112,6 +112,20 @@ pub trait Progress {
     fn step(&self, percent: u64, what: &str);
 }
 
+/// A part of something longer.
+pub(crate) struct Part<'a> {
+    pub(crate) progress: &'a dyn Progress,
+    /// What was done before it and what is when it is done, in percent of the whole.
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+impl Progress for Part<'_> {
+    fn step(&self, percent: u64, what: &str) {
+        self.progress.step(self.from + percent * (self.to - self.from) / 100, what);
+    }
+}
+
 /// Tells nobody.
 impl Progress for () {
     fn step(&self, _: u64, _: &str) {}

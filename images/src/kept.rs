@@ -15,8 +15,8 @@ use vmtest_fixtures::allocated;
 
 use crate::{Cache, Error, Image, Result, cache::try_lock};
 
-/// In the directory of an image: locked by who uses it, and changed when that begins.
-const USED: &str = "used";
+/// In the directory of an image, and in that of what registries gave: locked by who uses it, and changed when that begins.
+pub(crate) const USED: &str = "used";
 const LOCKS: &str = "/proc/locks";
 /// What the names of directories begin with that are about to be gone.
 const LEAVING: &str = ".leaving-";
@@ -54,7 +54,7 @@ impl Image {
     }
 }
 
-fn open_used(dir: &Path) -> io::Result<File> {
+pub(crate) fn open_used(dir: &Path) -> io::Result<File> {
     File::options().create(true).truncate(false).write(true).open(dir.join(USED))
 }
 
@@ -101,8 +101,8 @@ impl KeptImage {
     }
 }
 
-/// The exclusive lock, if nobody uses the image.
-fn lock_alone(dir: &Path) -> Result<Option<File>> {
+/// The exclusive lock, if nobody uses what is in this directory.
+pub(crate) fn lock_alone(dir: &Path) -> Result<Option<File>> {
     let path = dir.join(USED);
     try_lock((open_used(dir).map_err(Error::file("open", &path))?, path))
 }

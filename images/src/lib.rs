@@ -26,6 +26,7 @@ mod own;
 mod packages;
 mod programs;
 mod seed;
+mod shell;
 mod spec;
 mod tree;
 mod version;

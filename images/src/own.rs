@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     Error, Progress, Result, cloud,
-    image::{Built, DISK},
+    image::{Built, DISK, Part},
 };
 
 /// Raised with every change to what is made of such files.
@@ -92,7 +92,8 @@ impl OwnImage {
         let given = given.transpose()?;
         let built = match (&files.disk, given) {
             (Some(disk), given) => {
-                let show = |percent: u64| progress.step(MADE + percent * (100 - MADE) / 100, "reading the disk");
+                let part = Part { progress, from: MADE, to: 100 };
+                let show = |percent| part.step(percent, "reading the disk");
                 let bytes = cloud::import(disk, &out.join(DISK), &show, &refused)?;
                 let boot = given.map_or_else(|| cloud::find_boot(&out.join(DISK)), Ok);
                 cloud::finish(key, out, bytes, boot, &refused)?

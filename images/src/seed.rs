@@ -34,6 +34,14 @@ pub struct GuestConfig {
     pub root: Option<RootMount>,
 }
 
+impl GuestConfig {
+    /// What is in its `/etc/hosts`.
+    pub(crate) fn hosts_file(&self) -> String {
+        let hosts = self.hosts.iter().map(|(ip, name)| format!("{ip} {name}\n"));
+        ["127.0.0.1 localhost\n::1 localhost\n".to_owned()].into_iter().chain(hosts).collect()
+    }
+}
+
 /// One network interface.
 #[derive(Debug, Clone)]
 pub struct Interface {
@@ -133,12 +141,7 @@ pub(crate) fn write_archive<W: Write>(out: W, config: &GuestConfig) -> io::Resul
     let mut archive = Archive::new(out);
     let lines = |lines: Vec<String>| lines.concat().into_bytes();
     archive.file("etc/hostname", 0o644, format!("{}\n", config.hostname).as_bytes())?;
-    let hosts = config.hosts.iter().map(|(ip, name)| format!("{ip} {name}\n"));
-    archive.file(
-        "etc/hosts",
-        0o644,
-        &lines(["127.0.0.1 localhost\n::1 localhost\n".to_owned()].into_iter().chain(hosts).collect()),
-    )?;
+    archive.file("etc/hosts", 0o644, config.hosts_file().as_bytes())?;
     if let Some(nameserver) = &config.nameserver {
         archive.file("etc/resolv.conf", 0o644, format!("nameserver {nameserver}\n").as_bytes())?;
     }

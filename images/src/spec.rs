@@ -128,40 +128,30 @@ impl ImageSpec {
     /// [`Error::Unknown`], or why the image cannot be as it was asked for.
     pub(crate) fn recipe(&self) -> Result<Recipe> {
         let more = !self.packages.is_empty() || self.prepare.is_some();
+        let as_it_is = |why: &str| if more { Err(Error::refused(self, why)) } else { Ok(()) };
         if self.name == MICRO {
-            let why = "it has no package manager and nothing that lasts: take `debian-12`";
-            return if more { Err(Error::refused(self, why)) } else { Ok(Recipe::Micro) };
+            as_it_is("it has no package manager and nothing that lasts: take `debian-12`")?;
+            return Ok(Recipe::Micro);
         }
         if let Some(own) = &self.own {
-            if more {
-                return Err(Error::refused(self, "whoever makes it adds what it has"));
-            }
+            as_it_is("whoever makes it adds what it has")?;
             let key = own.key().map_err(|why| Error::refused(self, why))?;
             return Ok(Recipe::Own(own.clone().into(), key));
         }
         if self.is_container() {
-            if more {
-                return Err(Error::refused(self, "nothing is added to the image of a container: make one that has it"));
-            }
+            as_it_is("nothing is added to the image of a container: make one that has it")?;
             return Ok(match self.name.strip_prefix(oci::REGISTRY) {
                 Some(name) => Recipe::Registry(oci::whole(name)),
                 None => Recipe::Oci(oci::Request::read(&self.name)?.into()),
             });
         }
         if let Some(kernel) = kernels::Request::read(&self.name) {
-            return if more {
-                Err(Error::refused(self, "nothing is added to a kernel"))
-            } else {
-                kernel.map(Recipe::Kernel)
-            };
+            as_it_is("nothing is added to a kernel")?;
+            return kernel.map(Recipe::Kernel);
         }
         if self.name.starts_with(cloud::PREFIX) {
-            let why = "nothing is added to a cloud image: install it in the test, or make an image that has it";
-            return if more {
-                Err(Error::refused(self, why))
-            } else {
-                Ok(Recipe::Cloud(cloud::Request::read(&self.name)?.into()))
-            };
+            as_it_is("nothing is added to a cloud image: install it in the test, or make an image that has it")?;
+            return Ok(Recipe::Cloud(cloud::Request::read(&self.name)?.into()));
         }
         let Some(release) = debian::release(&self.name) else {
             return Err(Error::Unknown { name: self.name.clone(), known: crate::known().join(", ") });

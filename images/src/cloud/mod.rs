@@ -28,7 +28,7 @@ pub use publisher::Publisher;
 
 use crate::{
     Algorithm, Cache, Digest, Error, Fetch, Progress, Result,
-    image::{Built, CloudDisk, DISK, INITRAMFS, KERNEL, seal},
+    image::{Built, CloudDisk, DISK, INITRAMFS, KERNEL, Part, seal},
     kernels::kernel_release,
     own::{hash_of_file, look_at},
 };
@@ -151,7 +151,7 @@ impl Request {
             Source::File(path, _) => self.import(path, &at, 0, progress)?,
             Source::Network(fetch) | Source::Catalog(_, fetch) => {
                 let fetched =
-                    fetch.run(cache, &UpTo { percent: FETCHED, progress }).map_err(|e| self.not_fetched(e))?;
+                    fetch.run(cache, &Part { progress, from: 0, to: FETCHED }).map_err(|e| self.not_fetched(e))?;
                 let bytes = self.import(&fetched, &at, FETCHED, progress)?;
                 // The disk is in the cache once, and whoever removes the image wants its room.
                 fs::remove_file(&fetched).map_err(Error::file("remove", fetched))?;
@@ -175,7 +175,8 @@ impl Request {
     }
 
     fn import(&self, source: &Path, to: &Path, from: u64, progress: &dyn Progress) -> Result<u64> {
-        let show = |percent: u64| progress.step(from + percent * (READ - from) / 100, "reading the disk");
+        let part = Part { progress, from, to: READ };
+        let show = |percent| part.step(percent, "reading the disk");
         import(source, to, &show, &|why| self.refused(why))
     }
 
@@ -246,17 +247,5 @@ fn no_file(text: &str, e: &io::Error) -> String {
         format!("{text}: {e}; the names of the catalog are {}", catalog::names())
     } else {
         format!("{text}: {e}")
-    }
-}
-
-/// Is told how the first part of something goes.
-struct UpTo<'a> {
-    percent: u64,
-    progress: &'a dyn Progress,
-}
-
-impl Progress for UpTo<'_> {
-    fn step(&self, percent: u64, what: &str) {
-        self.progress.step(percent * self.percent / 100, what);
     }
 }

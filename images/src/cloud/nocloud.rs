@@ -9,7 +9,7 @@ use std::{
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions, format_volume};
 use serde_json::{Value, json};
 
-use crate::{GuestConfig, Interface, Mount};
+use crate::{GuestConfig, Interface, Mount, shell::quoted};
 
 /// The label by which cloud-init finds it. It takes a FAT or an ISO 9660 and nothing else (`DataSourceNoCloud`).
 const LABEL: [u8; 11] = *b"CIDATA     ";
@@ -76,8 +76,7 @@ fn user_data(config: &GuestConfig) -> Value {
 
 /// A script that is run at each boot, before the SSH server is there.
 fn at_each_boot(config: &GuestConfig) -> String {
-    let hosts = config.hosts.iter().map(|(ip, name)| format!("{ip} {name}\n"));
-    let hosts: String = ["127.0.0.1 localhost\n::1 localhost\n".to_owned()].into_iter().chain(hosts).collect();
+    let hosts = config.hosts_file();
     let mount = |Mount { label, at, read_only }: &Mount| {
         let access = if *read_only { "ro" } else { "rw" };
         let (at, label) = (quoted(at), quoted(&format!("LABEL={label}")));
@@ -85,11 +84,6 @@ fn at_each_boot(config: &GuestConfig) -> String {
     };
     let mounts: String = config.mounts.iter().map(mount).collect();
     format!("cat >/etc/hosts <<'END'\n{hosts}END\n{mounts}")
-}
-
-/// As one word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// The second version of the format, which every cloud-init of today reads.

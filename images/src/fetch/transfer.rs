@@ -47,6 +47,15 @@ impl Failed {
         let after = || response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok();
         if passes { Self::ForNow(why, after().map(Duration::from_secs)) } else { Self::ForGood(why) }
     }
+
+    /// The same with these words for why.
+    pub(crate) fn in_words(self, words: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::ForNow(why, after) => Self::ForNow(words(why), after),
+            Self::ForGood(why) => Self::ForGood(words(why)),
+            other => other,
+        }
+    }
 }
 
 impl From<ureq::Error> for Failed {

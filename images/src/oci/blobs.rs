@@ -1,18 +1,19 @@
 //! What has come from registries, in the cache: each blob under its digest, so that images which share layers fetch them once.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    fs::{self, File},
+    io::Write,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use super::store::{BLOBS, Store};
-use crate::{Cache, Error, Result};
+use crate::{
+    Cache, Error, Result,
+    kept::{USED, lock_alone, open_used},
+};
 
-/// Locked by who reads or brings blobs.
-const USED: &str = "used";
 /// Where blobs are that are not complete.
 const INCOMING: &str = "incoming";
 
@@ -69,10 +70,6 @@ impl Blobs {
     }
 }
 
-fn open_used(dir: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(USED))
-}
-
 impl Cache {
     /// How many bytes on the host's disk the layers take that have come from registries.
     pub fn layer_bytes(&self) -> u64 {
@@ -89,12 +86,7 @@ impl Cache {
         if !dir.is_dir() {
             return Ok(0);
         }
-        let used = open_used(&dir).map_err(Error::file("open", dir.join(USED)))?;
-        match used.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(0),
-            Err(TryLockError::Error(e)) => return Err(Error::file("lock", dir.join(USED))(e)),
-        }
+        let Some(_lock) = lock_alone(&dir)? else { return Ok(0) };
         let (now, mut freed) = (SystemTime::now(), 0);
         for (path, meta) in files(&dir) {
             let age = meta.modified().ok().and_then(|used| now.duration_since(used).ok()).unwrap_or_default();

@@ -26,7 +26,7 @@ pub(crate) use self::registry::{PREFIX as REGISTRY, Pull, whole};
 use self::{platform::Found, store::Store};
 use crate::{
     Cache, Error, Image, Progress, Result,
-    image::{Built, INITRAMFS, KERNEL, NESTED, ROOT, seal},
+    image::{Built, INITRAMFS, KERNEL, NESTED, Part, ROOT, seal},
     inside::{Inside, no_space},
 };
 
@@ -216,19 +216,5 @@ fn split(text: &str) -> (PathBuf, Option<String>) {
     match text.rsplit_once(':') {
         Some((path, name)) if !name.contains('/') && !Path::new(text).exists() => (path.into(), Some(name.to_owned())),
         _ => (text.into(), None),
-    }
-}
-
-/// A part of something longer.
-struct Part<'a> {
-    progress: &'a dyn Progress,
-    /// What was done before it and what is when it is done, in percent of the whole.
-    from: u64,
-    to: u64,
-}
-
-impl Progress for Part<'_> {
-    fn step(&self, percent: u64, what: &str) {
-        self.progress.step(self.from + percent * (self.to - self.from) / 100, what);
     }
 }

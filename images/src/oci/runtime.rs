@@ -15,6 +15,7 @@ use crate::{
     cpio_writer::Archive,
     initramfs::{DROPBEAR, SWITCH},
     seed::copy_to_append,
+    shell::quoted,
 };
 
 const SWITCH_SCRIPT: &str = include_str!("../guest/oci-switch.sh");
@@ -171,11 +172,6 @@ fn with_loader(mut program: Vec<u8>, loader: &str) -> io::Result<Vec<u8>> {
     place.fill(0);
     place[..loader.len()].copy_from_slice(loader.as_bytes());
     Ok(program)
-}
-
-/// As one word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

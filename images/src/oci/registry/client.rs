@@ -16,7 +16,7 @@ use ureq::{
 use super::{
     super::store::DOCUMENT,
     login::{Authorization, Login},
-    reference::is_local,
+    reference::{is_local, is_private},
 };
 use crate::{
     Result,
@@ -154,13 +154,11 @@ impl Client {
 
     /// A registry on this machine may send one elsewhere, but not without encryption.
     fn check_place(&self, uri: &Uri) -> std::result::Result<(), Failed> {
-        let private =
-            uri.scheme_str() == Some("https") || uri.authority().is_some_and(|authority| is_local(authority.as_str()));
         let why = || {
             let host = uri.host().unwrap_or_default();
             Failed::ForGood(format!("{} sends one to {host} without encryption", self.reference.registry()))
         };
-        private.then_some(()).ok_or_else(why)
+        is_private(uri).then_some(()).ok_or_else(why)
     }
 
     pub(super) fn image(&self) -> &str {
@@ -186,11 +184,7 @@ impl Remote for Blob<'_> {
 
 /// That an answer is none of success, with what the registry says of it.
 fn with_said(response: &mut Response<Body>) -> Failed {
-    match Failed::status(response) {
-        Failed::ForNow(why, after) => Failed::ForNow(format!("{why}{}", said(response)), after),
-        Failed::ForGood(why) => Failed::ForGood(format!("{why}{}", said(response))),
-        other => other,
-    }
+    Failed::status(response).in_words(|why| format!("{why}{}", said(response)))
 }
 
 /// What a registry says for people, in brackets; nothing where it says nothing.

@@ -15,7 +15,7 @@ use ureq::{
     http::{Response, StatusCode, Uri, header},
 };
 
-use super::reference::is_local;
+use super::reference::is_private;
 use crate::fetch::Failed;
 
 /// The registry of Docker, and by what it is called where credentials are kept.
@@ -103,10 +103,7 @@ impl Login {
         let realm = parameter("realm").unwrap_or_default();
         // Whoever is asked gets the credentials.
         let uri: Option<Uri> = realm.parse().ok();
-        let private = |uri: &Uri| {
-            uri.scheme_str() == Some("https") || uri.authority().is_some_and(|authority| is_local(authority.as_str()))
-        };
-        if !uri.as_ref().is_some_and(private) {
+        if !uri.as_ref().is_some_and(is_private) {
             return Err(Failed::ForGood(format!(
                 "{registry} sends one to `{realm}` for a token, and only `https` keeps that secret"
             )));
@@ -141,12 +138,7 @@ impl Login {
             }
             _ => {
                 let at = uri.as_ref().and_then(Uri::host).unwrap_or_default().to_owned();
-                return Err(match Failed::status(&response) {
-                    Failed::ForNow(why, after) => Failed::ForNow(format!("asked for a token at {at}, {why}"), after),
-                    _ => {
-                        Failed::ForGood(format!("asked for a token at {at}, the server answers {}", response.status()))
-                    }
-                });
+                return Err(Failed::status(&response).in_words(|why| format!("asked for a token at {at}, {why}")));
             }
         }
         let text = response.body_mut().with_config().limit(ANSWER).read_to_vec().unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use oci_spec::distribution::Reference;
+use ureq::http::Uri;
 
 /// The registry of names that name none, and what it was called once.
 const USUAL: &str = "docker.io";
@@ -37,6 +38,11 @@ pub(super) fn parse(name: &str) -> Result<Reference, String> {
 pub(super) fn is_local(registry: &str) -> bool {
     let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
     host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether nobody else reads what goes there: it is encrypted, or stays on this machine.
+pub(super) fn is_private(uri: &Uri) -> bool {
+    uri.scheme_str() == Some("https") || uri.authority().is_some_and(|authority| is_local(authority.as_str()))
 }
 
 #[cfg(test)]
