@@ -62,6 +62,10 @@ impl Figure {
     fn time(name: &'static str, values: Vec<Duration>) -> Self {
         Self { name, value: median(values), unit: "ms", beside: None, ratio: None, between: None }
     }
+
+    fn size(name: &'static str, bytes: u64) -> Self {
+        Self { name, value: bytes as f64 / f64::from(1 << 20), unit: "MiB", beside: None, ratio: None, between: None }
+    }
 }
 
 /// Pairs of measurements, taken in turns.

@@ -10,7 +10,7 @@ use vmtest_images::{
     Bumped, CATALOG, Cache, Catalog, CatalogEntry, Catalogued, Date, Digest, catalog_file, catalogued,
 };
 
-use super::output::line;
+use super::output::{self, line};
 
 /// The form of what `--json` prints, raised when it changes.
 const VERSION: u32 = 1;
@@ -47,8 +47,7 @@ pub(crate) fn list(cache: &Cache, json: bool) -> Result<(), String> {
     let images: Vec<_> = all.iter().zip(cached).map(|(known, cached)| of(known, cached)).collect();
     let report = Report { version: VERSION, catalog: catalog_file(), images };
     if json {
-        line(serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?);
-        return Ok(());
+        return output::json(&report);
     }
     let width = all.iter().map(|known| known.entry.name.len()).max().unwrap_or_default();
     for image in &report.images {
@@ -139,7 +138,7 @@ pub(crate) fn bump(names: &[String], file: Option<PathBuf>, dry_run: bool, json:
     if json {
         let images = bumped.iter().map(Outcome::of).collect();
         let report = BumpReport { version: VERSION, catalog: &file, written, images };
-        line(serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?);
+        output::json(&report)?;
     }
     Ok(if bumped.iter().all(|one| one.after.is_ok()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -11,7 +11,8 @@ use vmtest_images::{Cache, ImageSpec, KeptImage, Progress, Pulled, ensure, pull}
 use super::{
     catalog,
     last_use::{age, not_used_for},
-    output::line,
+    meant::meant,
+    output::{self, line},
 };
 
 /// The form of what `--json` prints, raised when it changes.
@@ -116,7 +117,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, String> {
         Command::Ls { json } => list(&kept(&cache)?, cache.layer_bytes(), json)?,
         Command::Inspect { image } => {
             let all = kept(&cache)?;
-            line(serde_json::to_string_pretty(find(&all, &image)?).map_err(|e| e.to_string())?);
+            output::json(find(&all, &image)?)?;
         }
         Command::Rm { images } => {
             let all = kept(&cache)?;
@@ -165,7 +166,7 @@ fn pull_all(cache: &Cache, names: &[String], json: bool) -> Result<ExitCode, Str
     }
     if json {
         let report = PullReport { version: VERSION, images: &all };
-        line(serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?);
+        output::json(&report)?;
     }
     Ok(code)
 }
@@ -185,8 +186,7 @@ struct Report<'a> {
 fn list(all: &[KeptImage], layer_bytes: u64, json: bool) -> Result<(), String> {
     if json {
         let report = Report { version: VERSION, images: all, layer_bytes };
-        line(serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?);
-        return Ok(());
+        return output::json(&report);
     }
     let width = all.iter().map(|image| image.id.len()).max().unwrap_or_default();
     let runs = live();
@@ -231,21 +231,8 @@ fn by_whom(image: &KeptImage, runs: &[Description]) -> String {
 /// The image that a person means.
 fn find<'a>(all: &'a [KeptImage], name: &str) -> Result<&'a KeptImage, String> {
     let whole = ImageSpec::from(name).whole_name();
-    let named = |image: &&KeptImage| image.names.contains(&whole);
-    let exact: Vec<_> = all.iter().filter(|image| image.id == name).collect();
-    let by_name: Vec<_> = all.iter().filter(named).collect();
-    let by_start: Vec<_> = all.iter().filter(|image| image.id.starts_with(name)).collect();
-    let found = [exact, by_name, by_start].into_iter().find(|found| !found.is_empty()).unwrap_or_default();
-    let list = |images: &[&KeptImage]| images.iter().map(|image| format!("\n  {}", image.id)).collect::<String>();
-    match found.as_slice() {
-        [only] => Ok(only),
-        [] if all.is_empty() => Err(format!("there is no image `{name}` in the cache, and no other")),
-        [] => {
-            let all: Vec<_> = all.iter().collect();
-            Err(format!("there is no image `{name}` in the cache; there are:{}", list(&all)))
-        }
-        several => Err(format!("`{name}` can be:{}", list(several))),
-    }
+    let (exact, by_name) = (|image: &KeptImage| image.id == name, |image: &KeptImage| image.names.contains(&whole));
+    meant("image", name, all, |image| &image.id, &[&exact, &by_name, &|image| image.id.starts_with(name)])
 }
 
 fn prune(cache: &Cache, older_than: Option<Duration>, dry_run: bool) -> Result<(), String> {

@@ -21,6 +21,7 @@ mod last_use;
 mod list;
 mod ls;
 mod matrix;
+mod meant;
 mod nextest_config;
 mod output;
 mod prune;

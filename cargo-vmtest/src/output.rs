@@ -6,6 +6,8 @@ use std::{
     process::exit,
 };
 
+use serde::Serialize;
+
 /// Prints this on standard output. Whoever has closed it has read enough: then the command ends, quietly, as `cat` does.
 pub(crate) fn print(text: impl Display) {
     bytes(text.to_string().as_bytes());
@@ -14,6 +16,15 @@ pub(crate) fn print(text: impl Display) {
 /// The same for a line.
 pub(crate) fn line(text: impl Display) {
     print(format_args!("{text}\n"));
+}
+
+/// The same for a value, as JSON that people can read too.
+///
+/// # Errors
+/// When it has what JSON cannot say, such as a path that is no text.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), String> {
+    line(serde_json::to_string_pretty(value).map_err(|e| e.to_string())?);
+    Ok(())
 }
 
 /// The same for what may be no text.

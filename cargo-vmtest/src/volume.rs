@@ -10,7 +10,8 @@ use vmtest_fixtures::KeptVolume;
 
 use super::{
     last_use::{age, not_used_for},
-    output::line,
+    meant::meant,
+    output::{self, line},
 };
 
 /// The form of what `--json` prints, raised when it changes.
@@ -72,8 +73,7 @@ struct Report<'a> {
 fn list(all: &[KeptVolume], json: bool) -> Result<(), String> {
     if json {
         let report = Report { version: VERSION, volumes: all };
-        line(serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?);
-        return Ok(());
+        return output::json(&report);
     }
     let width = all.iter().map(|volume| volume.id.len()).max().unwrap_or_default();
     for volume in all {
@@ -100,19 +100,7 @@ fn in_use(volume: &KeptVolume) -> String {
 
 /// The volume that a person means.
 fn find<'a>(all: &'a [KeptVolume], name: &str) -> Result<&'a KeptVolume, String> {
-    let exact: Vec<_> = all.iter().filter(|volume| volume.id == name).collect();
-    let by_name: Vec<_> = all.iter().filter(|volume| volume.name == name).collect();
-    let found = if exact.is_empty() { by_name } else { exact };
-    let list = |volumes: &[&KeptVolume]| volumes.iter().map(|volume| format!("\n  {}", volume.id)).collect::<String>();
-    match found.as_slice() {
-        [only] => Ok(only),
-        [] if all.is_empty() => Err(format!("there is no volume `{name}` in the cache, and no other")),
-        [] => Err(format!(
-            "there is no volume `{name}` in the cache; there are:{}",
-            list(&all.iter().collect::<Vec<_>>())
-        )),
-        several => Err(format!("`{name}` can be:{}", list(several))),
-    }
+    meant("volume", name, all, |volume| &volume.id, &[&|volume| volume.id == name, &|volume| volume.name == name])
 }
 
 fn prune(all: &[KeptVolume], older_than: Duration, dry_run: bool) -> Result<(), String> {

@@ -3,19 +3,14 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    os::unix::{fs::OpenOptionsExt, net::UnixListener, process::ExitStatusExt},
+    os::unix::{net::UnixListener, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
-use nix::{
-    fcntl::OFlag,
-    libc::O_NOCTTY,
-    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
-    sys::signal::Signal,
-};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use vmtest_tests::{Running, Victim, WITHOUT_RIGHTS};
+use vmtest_tests::{Running, Terminal, Victim, WITHOUT_RIGHTS};
 
 /// Tests whose clusters are looked into, each run by a test below in a process of its own.
 mod victims {
@@ -435,30 +430,14 @@ fn completions_know_the_commands() {
 fn ssh_gives_a_terminal() {
     let mut running = Victim::new("real").start();
     running.wait_to_complain("cargo vmtest down");
-    let mut master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).expect("there are terminals");
-    grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
-    let name = ptsname_r(&master).expect("it has a name");
-    let slave =
-        || Stdio::from(fs::File::options().read(true).write(true).custom_flags(O_NOCTTY).open(&name).expect("opened"));
-    let mut ssh = Command::new("setsid");
-    ssh.args(["--wait", "--ctty", env!("CARGO_BIN_EXE_cargo-vmtest"), "ssh", "alice"]);
-    ssh.env("VMTEST_RUN", running.runs()).stdin(slave()).stdout(slave()).stderr(slave());
-    let mut child = ssh.spawn().expect("it runs");
-    drop(ssh);
-    read_until(&mut master, "~ # ");
+    let vmtest = env!("CARGO_BIN_EXE_cargo-vmtest");
+    let (mut terminal, mut child) = Terminal::start(vmtest, &["ssh", "alice"], running.runs());
+    terminal.read_until("~ # ");
     // It is echoed as it was typed, which is not what it prints.
-    master.write_all(b"test -t 0 -a -t 1 && echo at=$(tty)\n").expect("it is open");
-    read_until(&mut master, "at=/dev/pts/");
-    master.write_all(b"exit 7\n").expect("it is open");
+    terminal.write("test -t 0 -a -t 1 && echo at=$(tty)\n");
+    terminal.read_until("at=/dev/pts/");
+    terminal.write("exit 7\n");
     assert_eq!(child.wait().expect("it can be waited for").into_raw() >> 8, 7);
     drop(said(running.runs(), &["resume"]));
     running.finish().assert_passed().assert_nothing_left();
-}
-
-fn read_until(from: &mut impl Read, text: &str) {
-    let (mut read, mut buffer) = (String::new(), [0; 4096]);
-    while !read.contains(text) {
-        let length = from.read(&mut buffer).unwrap_or_else(|e| panic!("it ended ({e}) before `{text}`: {read}"));
-        read += &String::from_utf8_lossy(&buffer[..length]);
-    }
 }

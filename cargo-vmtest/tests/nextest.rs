@@ -237,7 +237,7 @@ fn the_shards_of_an_archive_are_all_tests_once() {
         run.arg(at("all")).args(["--", "--run-ignored", "all", "-E", job("filter")]);
         // The programs that make fixtures are there, and Cargo is not.
         run.current_dir(&machine).env_clear().env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", path(&bin)));
-        run.env("HOME", &machine).env("TMPDIR", &machine).env("VMTEST_CACHE", cache());
+        run.env("HOME", &machine).env("TMPDIR", &machine).env("VMTEST_CACHE", vmtest_tests::cache_dir());
         run.env("VMTEST_BACKEND", job("backend")).env("VMTEST_RUN", machine.join("run"));
         // As GitLab numbers them.
         let (index, of) = job("partition").trim_start_matches("slice:").split_once('/').expect("a part of a whole");
@@ -286,16 +286,4 @@ fn the_shards_of_an_archive_are_all_tests_once() {
     let doubled = vmtest(&["report", &all, "--expect", &tests, "--format", "junit"]);
     assert_eq!(doubled.status.code(), Some(1));
     assert!(text(&doubled.stderr).contains("has run more than once"), "{}", text(&doubled.stderr));
-}
-
-/// The cache of this machine: what it has of images is the same everywhere, and takes long to make.
-fn cache() -> PathBuf {
-    std::env::var_os("VMTEST_CACHE").map_or_else(
-        || {
-            let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-            let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-            home.expect("a user has a home").join("vmtest")
-        },
-        PathBuf::from,
-    )
 }

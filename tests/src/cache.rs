@@ -7,6 +7,20 @@ use std::{
 };
 
 use tempfile::TempDir;
+use vmtest_images::Cache;
+
+/// Where the cache of this user is, which tests share: that of the settings, else the default.
+pub fn cache_dir() -> PathBuf {
+    Cache::default_dir(rustix::process::geteuid().as_raw())
+}
+
+/// That cache.
+///
+/// # Panics
+/// When its directory cannot be made.
+pub fn cache() -> Cache {
+    Cache::open(cache_dir()).expect("a cache can be made")
+}
 
 /// A cache with the images of the common one, in which `build` has had the missing ones made.
 ///
@@ -25,7 +39,7 @@ pub fn image_cache(build: impl FnOnce(&Path)) -> TempDir {
 }
 
 fn cache_with(parts: &[&str], build: impl FnOnce(&Path)) -> TempDir {
-    let common = common_cache();
+    let common = cache_dir();
     build(&common);
     let cache = TempDir::new().expect("a temporary directory");
     for part in parts {
@@ -36,14 +50,6 @@ fn cache_with(parts: &[&str], build: impl FnOnce(&Path)) -> TempDir {
     }
     fs::create_dir(cache.path().join("scratch")).expect("the cache is new");
     cache
-}
-
-/// The one that `build` fills: that of the settings, else the default.
-fn common_cache() -> PathBuf {
-    let set = std::env::var_os("VMTEST_CACHE").map(PathBuf::from);
-    let home = || std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || home().or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    set.or_else(|| Some(home()?.join("vmtest"))).expect("a home directory")
 }
 
 /// With hard links where the file system allows them: a copy takes a tenth of a second, and some space.

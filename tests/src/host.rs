@@ -237,14 +237,18 @@ fn names_in(cache: &Path) -> BTreeSet<PathBuf> {
     all.filter(|path| path.extension().is_none_or(|extension| extension != "lock")).collect()
 }
 
+/// Where a program is, if it is on PATH.
+pub fn find_on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file())
+}
+
 /// Where a program is.
 ///
 /// # Panics
 /// When it is not on PATH.
 pub fn on_path(program: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("there is no {program} on PATH"))
+    find_on_path(program).unwrap_or_else(|| panic!("there is no {program} on PATH"))
 }
 
 /// The directory of a run of this process.

@@ -8,14 +8,16 @@ mod matrix;
 mod nextest;
 mod registry;
 mod standin;
+mod terminal;
 mod victim;
 
-pub use cache::{image_cache, private_cache};
+pub use cache::{cache, cache_dir, image_cache, private_cache};
 pub use claims::{Claims, Seen};
 pub use container::{Layout, Part, layer};
-pub use host::{Host, Vmm, on_path, run_dir, vmm_of};
+pub use host::{Host, Vmm, find_on_path, on_path, run_dir, vmm_of};
 pub use matrix::{Matrix, Outcome, kernel, today};
 pub use nextest::Nextest;
 pub use registry::Registry;
 pub use standin::StandIn;
+pub use terminal::Terminal;
 pub use victim::{Ended, Running, Victim, WITHOUT_KVM, WITHOUT_RIGHTS};

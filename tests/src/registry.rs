@@ -1,9 +1,8 @@
 //! A real registry on loopback: the one of the distribution.
 
 use std::{
-    env, fs,
+    fs,
     io::{BufRead, BufReader},
-    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -11,6 +10,8 @@ use tempfile::TempDir;
 use ureq::{Agent, http::header};
 
 use crate::Layout;
+
+use crate::find_on_path;
 
 /// The package of the distribution and its program.
 const PROGRAM: &str = "docker-registry";
@@ -40,8 +41,7 @@ impl Registry {
     /// # Panics
     /// When it does not start.
     pub fn start(locked: bool) -> Option<Self> {
-        let is_there = |dir: PathBuf| dir.join(PROGRAM).is_file();
-        if !env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(is_there) {
+        if find_on_path(PROGRAM).is_none() {
             eprintln!("not run: {PROGRAM} is not installed");
             return None;
         }

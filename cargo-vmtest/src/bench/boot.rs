@@ -37,15 +37,7 @@ pub(super) struct Measured {
 
 /// What we take of the host's memory ourselves while three machines run, their VMMs left out.
 pub(super) fn memory() -> Result<Figure, String> {
-    let value = framework(None, 3)?.memory as f64 / f64::from(1 << 20);
-    Ok(Figure {
-        name: "our own memory with three machines",
-        value,
-        unit: "MiB",
-        beside: None,
-        ratio: None,
-        between: None,
-    })
+    Ok(Figure::size("our own memory with three machines", framework(None, 3)?.memory))
 }
 
 pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
@@ -55,7 +47,7 @@ pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
     let initramfs = dir.path().join("initramfs");
     append_seed(&image.initramfs, None, &initramfs, &config("ssh-ed25519 AAAA")).map_err(|e| e.to_string())?;
 
-    let machine = Machine { kernel: image.kernel, initramfs, memory: MEMORY, disks: Vec::new(), answers: AT_ONCE };
+    let machine = Machine::micro(image.kernel, initramfs);
     let bare_ones = |count: usize| bare(&vec![machine.clone(); count]);
     let (mut one, mut three) = (Pairs::default(), Pairs::default());
     let (mut network, mut teardown) = (Vec::new(), Vec::new());
@@ -129,8 +121,15 @@ pub(super) struct Machine {
     pub(super) answers: (&'static str, Duration),
 }
 
+impl Machine {
+    /// One of `micro`.
+    pub(super) fn micro(kernel: PathBuf, initramfs: PathBuf) -> Self {
+        Self { kernel, initramfs, memory: MEMORY, disks: Vec::new(), answers: AT_ONCE }
+    }
+}
+
 /// A machine of `micro` answers at once, from when it does.
-pub(super) const AT_ONCE: (&str, Duration) = ("", Duration::from_millis(100));
+const AT_ONCE: (&str, Duration) = ("", Duration::from_millis(100));
 
 /// Starts QEMUs and polls until the SSH server of each has sent its banner.
 pub(super) fn bare(machines: &[Machine]) -> Result<Duration, String> {

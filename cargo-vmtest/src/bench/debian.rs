@@ -55,14 +55,7 @@ pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
         boot.paired("two machines of debian-12, from the call to the body", "bare QEMUs with the same disks"),
         Figure::time("of that, until everything is planned, with the image in the cache", planned),
         Figure::time("an image of the cache, found and held", found),
-        Figure {
-            name: "what the second of them writes on the host before the body, at most",
-            value: most as f64 / f64::from(1 << 20),
-            unit: "MiB",
-            beside: None,
-            ratio: None,
-            between: None,
-        },
+        Figure::size("what the second of them writes on the host before the body, at most", most),
     ])
 }
 

@@ -4,13 +4,11 @@ use vmtest_images::{Cache, ensure, find, kernel_by_name};
 
 use super::{
     Figure, Pairs,
-    boot::{AT_ONCE, Machine, first_process},
+    boot::{Machine, first_process},
     in_turns,
 };
 
 const SMALL: &str = "small";
-/// In bytes; what a machine of `micro` has.
-const MEMORY: u64 = 256 << 20;
 
 /// Boots the same initramfs with each of them. The small kernel takes minutes to be made, so it must be in the cache.
 pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
@@ -21,15 +19,7 @@ pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
         format!("the kernel is not in the cache: `cargo vmtest image build {name}` makes it, in some ten minutes")
     })?;
     let _held = small.hold().map_err(|e| e.to_string())?;
-    let boot = |kernel| {
-        first_process(&Machine {
-            kernel,
-            initramfs: image.initramfs.clone(),
-            memory: MEMORY,
-            disks: Vec::new(),
-            answers: AT_ONCE,
-        })
-    };
+    let boot = |kernel| first_process(&Machine::micro(kernel, image.initramfs.clone()));
     let mut figure = Pairs::default();
     for n in 0..pairs {
         let kernel = |is_ours| if is_ours { small.kernel.clone() } else { image.kernel.clone() };

@@ -3,7 +3,6 @@
 
 use std::{
     collections::VecDeque,
-    env,
     fs::File,
     io::{BufRead, BufReader, Write, pipe},
     os::fd::OwnedFd,
@@ -30,9 +29,7 @@ const SAID: i32 = 4;
 
 /// The browser of this host, if it has one.
 pub(crate) fn installed() -> Option<PathBuf> {
-    let dirs = env::var_os("PATH").unwrap_or_default();
-    let found = |name: &&str| env::split_paths(&dirs).map(|dir| dir.join(name)).find(|path| path.is_file());
-    NAMES.iter().find_map(found)
+    NAMES.iter().find_map(|name| vmtest_tests::find_on_path(name))
 }
 
 /// One page in a browser of its own.

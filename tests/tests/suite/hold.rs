@@ -3,25 +3,18 @@
 use std::{
     fs,
     io::{Read, Write},
-    os::unix::fs::OpenOptionsExt,
     path::PathBuf,
-    process::Stdio,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use nix::{
-    fcntl::OFlag,
-    libc::O_NOCTTY,
-    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
-    sys::signal::Signal,
-};
+use nix::sys::signal::Signal;
 use rstest::rstest;
 use vmtest::{
     Kind,
     harness::control::{Answer, Client, Description, Request, RunState},
 };
-use vmtest_tests::{Running, Victim};
+use vmtest_tests::{Running, Terminal, Victim};
 
 /// Longer than the limit of `holds`, with the second that a body has to end.
 const LONGER: Duration = Duration::from_secs(4);
@@ -277,32 +270,15 @@ fn a_client_that_talks_nonsense_harms_nobody() {
 
 #[test]
 fn enter_on_the_terminal_lets_a_cluster_go() {
-    let mut master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).expect("there are terminals");
-    grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
-    let name = ptsname_r(&master).expect("it has a name");
-    let slave =
-        || Stdio::from(fs::File::options().read(true).write(true).custom_flags(O_NOCTTY).open(&name).expect("opened"));
     let runs = tempfile::tempdir().expect("a directory");
     let host = vmtest_tests::Host::before(runs.path());
     let binary = std::env::current_exe().expect("it has a path");
-    let mut victim = std::process::Command::new("setsid");
-    victim.args(["--wait", "--ctty"]).arg(binary).args(["hold::victims::holds", "--exact", "--ignored", "--nocapture"]);
-    victim.env("VMTEST_RUN", runs.path()).stdin(slave()).stdout(slave()).stderr(slave());
-    let mut child = victim.spawn().expect("it runs");
-    drop(victim);
-    read_until(&mut master, "Enter, ");
-    master.write_all(b"\n").expect("it is open");
-    read_until(&mut master, "the body goes on");
-    read_until(&mut master, "1 passed");
+    let victim = ["hold::victims::holds", "--exact", "--ignored", "--nocapture"];
+    let (mut terminal, mut child) = Terminal::start(binary, &victim, runs.path());
+    terminal.read_within("Enter, ", HAPPENS_WITHIN);
+    terminal.write("\n");
+    terminal.read_within("the body goes on", HAPPENS_WITHIN);
+    terminal.read_within("1 passed", HAPPENS_WITHIN);
     assert!(child.wait().expect("it can be waited for").success());
     host.assert_as_before();
-}
-
-fn read_until(from: &mut impl Read, text: &str) {
-    let (mut read, mut buffer, began) = (String::new(), [0; 4096], Instant::now());
-    while !read.contains(text) {
-        assert!(began.elapsed() < HAPPENS_WITHIN, "it does not say `{text}`: {read}");
-        let length = from.read(&mut buffer).unwrap_or_else(|e| panic!("it ended ({e}) before `{text}`: {read}"));
-        read += &String::from_utf8_lossy(&buffer[..length]);
-    }
 }

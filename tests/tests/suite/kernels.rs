@@ -97,7 +97,7 @@ fn a_kernel_is_no_image_and_a_package_is_named() {
 /// What the image's own kernel was before it was compressed, which every VMM can be given.
 #[test]
 fn a_kernel_that_is_not_compressed_is_booted_too() -> Result {
-    let cache = vmtest_images::Cache::open(vmtest_images::Cache::default_dir(rustix::process::geteuid().as_raw()))?;
+    let cache = vmtest_tests::cache();
     let plain = vmtest_images::vmlinux(&cache, &images_own()?)?;
     let cluster = Cluster::builder().backend("qemu").node(NodeSpec::new("node").kernel(&plain));
     cluster.run(async move |cluster| -> Result {

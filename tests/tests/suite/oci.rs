@@ -41,7 +41,7 @@ mod real {
 
     /// An image with a web server that one of its layers changed, which runs as a user of its own.
     fn image(dir: &Path) -> Result<Layout> {
-        let cache = vmtest_images::Cache::open(vmtest_images::Cache::default_dir(rustix::process::geteuid().as_raw()))?;
+        let cache = vmtest_tests::cache();
         let micro = vmtest_images::ensure(&cache, &"micro".into(), &())?;
         let busybox = vmtest_images::tree(&micro.initramfs, rustix::process::geteuid().as_raw())?.join("bin/busybox");
         let busybox = fs::read(busybox)?;
@@ -68,7 +68,7 @@ mod real {
         let layout = image(dir.path())?;
         registry.push(&layout, "test/web", "1");
         let name = registry.image("test/web:1");
-        let cache = vmtest_images::Cache::open(vmtest_images::Cache::default_dir(rustix::process::geteuid().as_raw()))?;
+        let cache = vmtest_tests::cache();
         let record = vmtest_images::record(&cache, &name.as_str().into())?;
         vmtest_images::pull(&cache, &name.as_str().into(), &())?;
         // From then on it is in the cache.

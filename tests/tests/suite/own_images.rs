@@ -12,12 +12,12 @@ use vmtest::{
     evidence::{Event, Rung},
     prelude::*,
 };
-use vmtest_images::{Cache, ensure};
+use vmtest_images::ensure;
 use vmtest_tests::Victim;
 
 /// Kernel and initramfs of the image that vmtest builds itself, as somebody's own build would leave them.
 fn built() -> Result<(PathBuf, PathBuf)> {
-    let cache = Cache::open(Cache::default_dir(rustix::process::geteuid().as_raw()))?;
+    let cache = vmtest_tests::cache();
     let image = ensure(&cache, &"micro".into(), &())?;
     Ok((image.kernel, image.initramfs))
 }

@@ -1,22 +1,14 @@
 //! Signals, terminals and runners that end a test, and Ctrl-Z.
 
 use std::{
-    fs,
-    io::Read,
-    os::unix::fs::OpenOptionsExt,
-    process::{Command, Stdio},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
-use nix::{
-    fcntl::OFlag,
-    libc::O_NOCTTY,
-    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
-    sys::signal::Signal,
-};
+use nix::sys::signal::Signal;
 use rstest::rstest;
-use vmtest_tests::Victim;
+use vmtest_tests::{Terminal, Victim};
 
 /// How long `takes_a_while` may take, before scaling, and how long it is stopped.
 const LIMIT: Duration = Duration::from_secs(4);
@@ -106,39 +98,18 @@ fn a_second_interrupt_ends_at_once() {
 /// A terminal that is closed takes the output with it, and sends SIGHUP.
 #[test]
 fn a_closed_terminal_winds_down() {
-    // Closed in whatever another test starts meanwhile, or the terminal would stay open there.
-    let mut master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).expect("there are terminals");
-    grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
-    let name = ptsname_r(&master).expect("it has a name");
-    let slave =
-        || Stdio::from(fs::File::options().read(true).write(true).custom_flags(O_NOCTTY).open(&name).expect("opened"));
     let runs = tempfile::tempdir().expect("a directory");
     let host = vmtest_tests::Host::before(runs.path());
     let binary = std::env::current_exe().expect("it has a path");
-    let mut victim = Command::new("setsid");
-    victim.args(["--wait", "--ctty"]).arg(binary).args([
-        "signals::victims::waits",
-        "--exact",
-        "--ignored",
-        "--nocapture",
-    ]);
-    victim.env("VMTEST_RUN", runs.path()).stdin(slave()).stdout(slave()).stderr(slave());
-    let mut victim = victim.spawn().expect("it runs");
-    read_until(&mut master, "the machines are up");
+    let victim = ["signals::victims::waits", "--exact", "--ignored", "--nocapture"];
+    let (mut terminal, mut victim) = Terminal::start(binary, &victim, runs.path());
+    terminal.read_until("the machines are up");
     let vmms = host.vmms();
     assert_eq!(vmms.len(), 3);
-    drop(master);
+    drop(terminal);
     victim.wait().expect("it can be waited for");
     vmms.iter().for_each(|vmm| vmm.assert_gone());
     host.assert_as_before();
-}
-
-fn read_until(from: &mut impl Read, text: &str) {
-    let (mut read, mut buffer) = (String::new(), [0; 4096]);
-    while !read.contains(text) {
-        let length = from.read(&mut buffer).expect("the terminal is open");
-        read += &String::from_utf8_lossy(&buffer[..length]);
-    }
 }
 
 #[test]

@@ -229,16 +229,19 @@ fn allowed(
 ) -> syn::Result<Vec<Setting>> {
     let mut allowed = Vec::new();
     for text in texts(key, name, value, problems)? {
-        let written = text.value();
-        match valid.iter().find(|(name, _)| *name == written) {
-            Some((_, variant)) => allowed.push(Setting::Allow(Ident::new(variant, Span::call_site()))),
-            None => {
-                let names: Vec<&str> = valid.iter().map(|(name, _)| *name).collect();
-                problems.at(text.span(), keys::unknown_value(&written, key.name, &names));
-            }
-        }
+        let variant = problems.take(one_of(&text, key.name, valid));
+        allowed.extend(variant.map(|variant| Setting::Allow(Ident::new(variant, Span::call_site()))));
     }
     Ok(allowed)
+}
+
+/// What the table has for this word, which is a value of this key.
+pub(crate) fn one_of<'a, T>(text: &LitStr, key: &str, valid: &'a [(&str, T)]) -> syn::Result<&'a T> {
+    let written = text.value();
+    valid.iter().find(|(word, _)| *word == written).map(|(_, what)| what).ok_or_else(|| {
+        let words: Vec<&str> = valid.iter().map(|(word, _)| *word).collect();
+        syn::Error::new(text.span(), keys::unknown_value(&written, key, &words))
+    })
 }
 
 /// Those of the names in parentheses that are capabilities; the others are reported.

@@ -1,10 +1,11 @@
 //! What stands inside `fixture(..)` and `volume(..)`.
 
 use proc_macro2::Ident;
+use syn::LitStr;
 
-use crate::attribute::{parse, string_and_keys};
+use crate::attribute::{one_of, parse, string_and_keys};
 use crate::grammar::Value;
-use crate::keys::{self, ACCESS, Key};
+use crate::keys::{ACCESS, Key};
 use crate::problems::Problems;
 use crate::setting::{Fixture, Volume};
 use crate::units;
@@ -15,9 +16,7 @@ pub(crate) const IN_FIXTURE: &[(&str, &str)] = &[("at", r#"at = "/srv""#), ("lab
 /// `None` if there was a problem and it has been reported.
 pub(crate) fn fixture(key: &Key, name: &Ident, value: Value, problems: &mut Problems) -> syn::Result<Option<Fixture>> {
     let (dir, [at, label]) = string_and_keys(key, name, value, IN_FIXTURE, ("directory", "a fixture"), problems)?;
-    if let Some(at) = at.as_ref().filter(|at| !at.value().starts_with('/')) {
-        problems.at(at.span(), "a fixture is mounted at an absolute path of the guest: write `at = \"/srv\"`");
-    }
+    check_place(at.as_ref(), "a fixture", problems);
     Ok(dir.map(|dir| Fixture { dir, at, label }))
 }
 
@@ -31,24 +30,21 @@ pub(crate) fn volume(key: &Key, name: &Ident, value: Value, problems: &mut Probl
     if let Some((name, why)) = of.as_ref().and_then(|name| Some((name, wrong_name(&name.value())?))) {
         problems.at(name.span(), format!("`{}` is no name of a volume: {why}", name.value()));
     }
-    if let Some(at) = at.as_ref().filter(|at| !at.value().starts_with('/')) {
-        problems.at(at.span(), "a volume is mounted at an absolute path of the guest: write `at = \"/srv\"`");
-    }
+    check_place(at.as_ref(), "a volume", problems);
     let bytes = size.as_ref().and_then(|size| problems.take(parse(size, units::bytes)));
-    let read_only = access.and_then(|text| {
-        let written = text.value();
-        let known = ACCESS.iter().find(|(word, _)| *word == written);
-        if known.is_none() {
-            let words: Vec<&str> = ACCESS.iter().map(|(word, _)| *word).collect();
-            problems.at(text.span(), keys::unknown_value(&written, "access", &words));
-        }
-        known.map(|(_, read_only)| *read_only)
-    });
+    let read_only = access.and_then(|text| problems.take(one_of(&text, "access", ACCESS)).copied());
     if let (Some(size), Some(true)) = (&size, read_only) {
         let message = "a volume that is only read has the size that it was written with: leave out `size` or `access`";
         problems.at(size.span(), message);
     }
     Ok(of.map(|name| Volume { name, at, bytes, read_only: read_only.unwrap_or_default() }))
+}
+
+fn check_place(at: Option<&LitStr>, whole: &str, problems: &mut Problems) {
+    if let Some(at) = at.filter(|at| !at.value().starts_with('/')) {
+        let message = format!("{whole} is mounted at an absolute path of the guest: write `at = \"/srv\"`");
+        problems.at(at.span(), message);
+    }
 }
 
 /// What is wrong with the name of a volume, as `vmtest-fixtures` has it.

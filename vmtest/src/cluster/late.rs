@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use futures_util::future::{join_all, try_join_all};
-use tokio::{sync::oneshot, time::timeout};
+use tokio::sync::oneshot;
 
 use super::{
     Cluster, Node,
@@ -119,8 +119,7 @@ async fn plan(run: &Arc<Run>, nodes: Vec<NodeSpec>) -> Result<Vec<Arc<Member>>, 
     let planned = run.outside.spawn_blocking(move || {
         let others: Vec<_> = planning.members().iter().map(|member| member.plan.clone()).collect();
         let planned = (planning.planner)(&nodes, &others, first)?;
-        let joining: Vec<_> = planned.iter().map(|(node, _)| node.clone()).collect();
-        planning.volumes.take_for(&joining).map(|()| planned)
+        planning.volumes.take_for(planned.iter().map(|(node, _)| node)).map(|()| planned)
     });
     let failed = |e| Err(Error::new(Kind::Host, "cannot plan").caused_by(io::Error::other(e)));
     let planned = planned.await.unwrap_or_else(failed)?;
@@ -165,9 +164,8 @@ async fn tell_all(run: &Run, script: impl Fn(&NodePlan) -> String) {
     join_all(running.map(|member| {
         let script = script(&member.plan).into_bytes();
         async move {
-            let told = async { member.ssh.exec(script).await?.ended().await };
             // One that is about to go off will be told when it starts.
-            if !matches!(timeout(TOLD_WITHIN, member.while_alive(told)).await, Ok(Ok(_))) {
+            if !member.has_run(script, TOLD_WITHIN).await {
                 tracing::warn!("{} could not be told of a change of names", member.plan.name);
             }
         }

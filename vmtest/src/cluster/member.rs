@@ -340,6 +340,12 @@ impl Member {
         result.map_err(|e| e.on_node(&self.plan.name))
     }
 
+    /// Whether a script has ended there within this time, however it did.
+    pub(crate) async fn has_run(&self, script: Vec<u8>, within: Duration) -> bool {
+        let ran = async { self.ssh.exec(script).await?.ended().await };
+        matches!(timeout(within, self.while_alive(ran)).await, Ok(Ok(_)))
+    }
+
     /// Resolves when the machine is off. Cancel-safe.
     pub(crate) async fn died(&self) -> Error {
         let life = self.wait_for(|life| matches!(life.state, State::Off | State::Removed)).await;

@@ -16,7 +16,7 @@ use tokio::{runtime::Handle, sync::watch};
 
 use super::{clock::Clock, hold::Hold, host_side::HostSide, member::Member, scratch::ScratchDir, tasks::Tasks};
 use crate::{
-    error::{Error, Kind},
+    error::Error,
     evidence::{Event, Recorder},
     guest::ssh::{Keys, Ssh},
     host::{Claim, HeldVolumes, Journal, Keeper, LockedDir},
@@ -130,9 +130,7 @@ impl Run {
     pub(crate) fn site<'a>(&'a self, member: &'a Member) -> Result<Site<'a>, Error> {
         let links = self.links.get_or_try_init(Links::open)?;
         let (node, networks) = (&member.plan, &self.plan.networks[..]);
-        let failed = |e| Error::new(Kind::Host, "cannot pass on the locks of volumes").caused_by(e);
-        let locks = self.volumes.locks(node).map_err(failed)?;
-        Ok(Site { node, networks, dir: &member.dir, keeper: &self.keeper, links, locks })
+        Ok(Site { node, networks, dir: &member.dir, keeper: &self.keeper, links, volumes: &self.volumes })
     }
 
     /// These machines belong to the cluster from now on.

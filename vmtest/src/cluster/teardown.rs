@@ -9,7 +9,6 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
 
 use super::{
     host_side::{self, HostSide},
@@ -79,8 +78,7 @@ async fn sync_volumes(run: &Run) {
         written && member.state() == State::Running
     };
     let synced = |member: Arc<Member>| async move {
-        let sync = async { member.ssh.exec(b"sync".to_vec()).await?.ended().await };
-        if !matches!(timeout(SYNCED_WITHIN, member.while_alive(sync)).await, Ok(Ok(_))) {
+        if !member.has_run(b"sync".to_vec(), SYNCED_WITHIN).await {
             let node = &member.plan.name;
             say(format_args!(
                 "vmtest: {}: node `{node}` did not `sync` its volumes at the end: what it wrote last may be missing",

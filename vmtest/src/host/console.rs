@@ -79,8 +79,7 @@ impl Console {
     /// # Errors
     /// When the file cannot be read or watched.
     pub(crate) async fn follow(&self, path: &Path) -> io::Result<()> {
-        // To where it ends now: of a guest that prints faster than this reads, others want to look too.
-        let look = |file: &File| self.read(file, file.metadata()?.len()).map(|()| None::<Infallible>);
+        let look = |file: &File| self.read(file).map(|()| None::<Infallible>);
         match follow(path, look, || !lock(&self.reader).partial.is_empty()).await? {}
     }
 
@@ -106,14 +105,14 @@ impl Console {
         self.state.send_modify(|state| *state = State::default());
     }
 
-    /// Reads what there is now: of a guest that prints without end, nobody waits for that.
     fn read_once(&self, path: &Path) -> io::Result<()> {
-        let file = File::open(path)?;
-        self.read(&file, file.metadata()?.len())
+        self.read(&File::open(path)?)
     }
 
-    /// Reads what has come since the last look, to this position and a little beyond it.
-    fn read(&self, file: &File, until: u64) -> io::Result<()> {
+    /// Reads what has come since the last look, to where the file ends now and a little beyond it: for the end of what a guest
+    /// prints without end nobody waits, and others want to look too.
+    fn read(&self, file: &File) -> io::Result<()> {
+        let until = file.metadata()?.len();
         let mut reader = lock(&self.reader);
         let Reader { position, partial } = &mut *reader;
         let mut buffer = [0; 16 << 10];

@@ -67,8 +67,8 @@ impl HeldVolumes {
     /// # Errors
     /// [`Kind::Spec`] for one that the cluster has had from its start, but only to read; [`Kind::Missing`] for one that another
     /// test has; [`Kind::TornDown`] after its end, else those of [`take`](Self::take).
-    pub(crate) fn take_for(&self, nodes: &[NodePlan]) -> Result<(), Error> {
-        for (node, disk) in nodes.iter().flat_map(|node| node.disks.iter().map(move |disk| (node, disk))) {
+    pub(crate) fn take_for<'a>(&self, nodes: impl IntoIterator<Item = &'a NodePlan>) -> Result<(), Error> {
+        for (node, disk) in nodes.into_iter().flat_map(|node| node.disks.iter().map(move |disk| (node, disk))) {
             let Some(volume) = &disk.volume else { continue };
             let wish = self.wish(&volume.name, !disk.read_only, volume.bytes);
             let began = Instant::now();

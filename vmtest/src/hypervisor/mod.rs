@@ -2,6 +2,8 @@
 
 mod answering;
 mod cloud_hypervisor;
+#[cfg(test)]
+mod example;
 mod fake;
 mod firecracker;
 mod firmware;
@@ -35,7 +37,7 @@ use start::{await_socket, connect_socket, listen, start};
 
 use crate::{
     error::{Error, Kind},
-    host::{Ended, Keeper, ProcessId},
+    host::{Ended, HeldVolumes, Keeper, ProcessId},
     net::Links,
     plan::{Capabilities, DiskPlan, DiskRatePlan, InterfacePlan, NetworkPlan, NodePlan, SEED},
     spec::Capability,
@@ -126,7 +128,7 @@ pub(crate) trait Hypervisor: fmt::Debug + Send + Sync {
 }
 
 /// Where a machine is started.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Site<'a> {
     pub(crate) node: &'a NodePlan,
     /// The cluster's networks.
@@ -136,14 +138,23 @@ pub(crate) struct Site<'a> {
     pub(crate) keeper: &'a Keeper,
     /// The links of the cluster's network namespace.
     pub(crate) links: &'a Links,
-    /// What the machine's process holds as long as it lives: the locks of its volumes.
-    pub(crate) locks: Vec<OwnedFd>,
+    /// What the run has of volumes.
+    pub(crate) volumes: &'a HeldVolumes,
 }
 
 impl<'a> Site<'a> {
     /// The machine's interfaces with their networks.
     fn places(&self) -> impl Iterator<Item = (&'a NetworkPlan, &'a InterfacePlan)> {
         self.node.places(self.networks)
+    }
+
+    /// What the machine's process holds as long as it lives: the locks of its volumes.
+    ///
+    /// # Errors
+    /// [`Kind::Host`] when there are too many descriptors.
+    fn locks(&self) -> Result<Vec<OwnedFd>, Error> {
+        let failed = |e| Error::new(Kind::Host, "cannot pass on the locks of volumes").caused_by(e);
+        self.volumes.locks(self.node).map_err(failed)
     }
 }
 

@@ -27,7 +27,7 @@ const FIRST_LOCK_FD: i32 = 20;
 /// # Errors
 /// [`Kind::Host`] when a file or socket cannot be made or the program cannot be started.
 pub(crate) async fn start(plan: &LaunchPlan, site: &Site<'_>) -> Result<(OwnedFd, ProcessId), Error> {
-    let dir = site.dir;
+    let (dir, locks) = (site.dir, site.locks()?);
     let failed = |e: io::Error| Error::new(Kind::Host, format!("cannot start {}", plan.program)).caused_by(e);
     let (console, log) = make_files(plan, dir).map_err(failed)?;
     for socket in &plan.own_sockets {
@@ -39,7 +39,7 @@ pub(crate) async fn start(plan: &LaunchPlan, site: &Site<'_>) -> Result<(OwnedFd
     }
     let sockets = plan.sockets.iter().map(|socket| Ok((listen(dir, &socket.path)?.into(), socket.fd)));
     let files = plan.files.iter().map(|file| Ok((File::open(dir.join(&file.path))?.into(), file.fd)));
-    let locks = (FIRST_LOCK_FD..).zip(&site.locks).map(|(fd, lock)| Ok((lock.try_clone()?, fd)));
+    let locks = (FIRST_LOCK_FD..).zip(locks).map(|(fd, lock)| Ok((lock, fd)));
     let request = SpawnRequest {
         program: plan.program.clone(),
         args: plan.args.clone(),

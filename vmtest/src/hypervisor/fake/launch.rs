@@ -27,7 +27,7 @@ use crate::{
 /// [`Kind::Host`] when a file or a namespace cannot be made.
 pub(super) async fn launch(plan: &LaunchPlan, site: &Site<'_>, owner: Owner) -> Result<(OwnedFd, ProcessId), Error> {
     let failed = |e: io::Error| Error::new(Kind::Host, "cannot start a fake machine").caused_by(e);
-    let container = container(plan, site).map_err(failed)?;
+    let container = container(plan, site.dir, site.locks()?).map_err(failed)?;
     let start = move || {
         let (pidfd, contained) = spawn_contained(container)?;
         let id = ProcessId::of(contained.pid)?;
@@ -67,8 +67,7 @@ pub(super) fn try_namespaces(owner: Owner) -> io::Result<()> {
     mapped
 }
 
-fn container(plan: &LaunchPlan, site: &Site<'_>) -> io::Result<Container> {
-    let dir = site.dir;
+fn container(plan: &LaunchPlan, dir: &Path, locks: Vec<OwnedFd>) -> io::Result<Container> {
     let missing = || io::Error::other("the plan has no root");
     let RootPlan { hostname, layers, disks, boot_id } = plan.root.as_ref().ok_or_else(missing)?;
     let sources = Sources {
@@ -89,7 +88,7 @@ fn container(plan: &LaunchPlan, site: &Site<'_>) -> io::Result<Container> {
         program: CString::new(plan.program.as_str())?,
         args: args.map(|arg| CString::new(arg.as_str())).collect::<Result<_, _>>()?,
         env: ["HOME=/root", "TERM=linux"].map(|variable| CString::new(variable).expect("no NUL is in it")).into(),
-        held: site.locks.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?,
+        held: locks,
         stdin: File::open("/dev/null")?.into(),
         output: console.into(),
     })
