@@ -167,8 +167,8 @@ impl Attempt {
             if Runner::get().is_some() {
                 print_attachments(&self.dir, &attached(&self.dir));
             }
-        } else if let Some(dir) = self.dir.parent() {
-            forget_old(dir);
+        } else {
+            forget_old(&self.dir);
         }
     }
 
@@ -204,16 +204,19 @@ pub(crate) fn ending(dir: &Path) -> Ending {
     verdict.and_then(|verdict| Ending::of(verdict["verdict"].as_str()?)).unwrap_or(Ending::NoVerdict)
 }
 
-fn forget_old(dir: &Path) {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+/// Removes what is old of the attempts of the same test as this one. Itself it stays: those that began in the same millisecond have
+/// no order.
+fn forget_old(this: &Path) {
+    let entries = this.parent().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.path()).collect();
     if names.len() <= KEPT_SUCCESSES {
         return;
     }
     // They begin with the time.
     names.sort();
-    let good = names.iter().rev().filter(|path| matches!(ending(path), Ending::Passed | Ending::Skipped));
-    for old in good.skip(KEPT_SUCCESSES) {
+    let others = names.iter().rev().filter(|path| *path != this);
+    let good = others.filter(|path| matches!(ending(path), Ending::Passed | Ending::Skipped));
+    for old in good.skip(KEPT_SUCCESSES - 1) {
         // Another process may have been faster.
         drop(fs::remove_dir_all(old));
     }
