@@ -23,6 +23,12 @@ rm -r /mnt/kernel
 for timer in apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim logrotate man-db; do
     chroot "$root" systemctl -q mask "$timer.timer"
 done
+chroot "$root" systemctl -q mask e2scrub_reap.service
+# Its journal is on the disk of each machine, which a large file would fill with the empty tables that it begins with.
+mkdir -p "$root/etc/systemd/journald.conf.d"
+printf '[Journal]\nSystemMaxFileSize=2M\n' >"$root/etc/systemd/journald.conf.d/00-vmtest.conf"
+# What greets who comes in is made by processes at each connection, which no test reads.
+rm -r "$root/etc/update-motd.d"
 # Its initramfs gives each machine its own key, which is the only one, and lets the test in by another.
 rm -f "$root"/etc/ssh/ssh_host_*
 cat >"$root/etc/ssh/sshd_config.d/00-vmtest.conf" <<'END'

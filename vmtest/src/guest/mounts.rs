@@ -32,7 +32,8 @@ pub(crate) fn check(disks: &[DiskPlan], own_kernel: bool) -> Option<String> {
 /// A script that mounts a disk that was plugged in just now, once it is there; it fails, and says why, when it is not in time.
 pub(crate) fn mount(DiskPlan { label, at, read_only, .. }: &DiskPlan, within: Duration) -> String {
     let (label, at, tries) = (quoted(label), quoted(at), within.as_millis() / 50);
-    let access = if *read_only { "ro" } else { "rw" };
+    // As the initramfs does it.
+    let access = if *read_only { "ro" } else { "rw,noinit_itable" };
     format!(
         r#"tries={tries}
 until device=$(findfs LABEL={label}); do
