@@ -15,14 +15,15 @@ use std::{
 
 use crate::{
     Error, Progress, Result,
-    image::{Built, INITRAMFS, KERNEL, NESTED, ROOT, seal},
+    image::{Built, INITRAMFS, KERNEL, NESTED, ROOT, put_kernel, seal},
     initramfs::{self, Contents},
     inside::{Inside, no_space},
+    key::short_of,
     packages,
 };
 
 /// Raised with every change to what is built, beside that of the scripts.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Run inside: makes the root file system and its disk.
 const BUILD: &str = concat!(include_str!("guest/debian-build.sh"), include_str!("guest/disk.sh"));
 /// Run by `mmdebstrap` when all packages are there.
@@ -103,7 +104,7 @@ impl Request {
         // So that no script is a package.
         add(b"");
         add(self.script.as_deref().unwrap_or_default());
-        hasher.finalize().to_hex()[..16].to_owned()
+        short_of(&hasher)
     }
 
     /// Builds the image in a directory that is removed with everything else in it afterwards.
@@ -134,7 +135,7 @@ impl Request {
         progress.step(100, "done");
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.key().as_bytes()).update(&versions).update(kernel_version.as_bytes());
-        let key = hasher.finalize().to_hex()[..16].to_owned();
+        let key = short_of(&hasher);
         let (root, memory) = (Some(LABEL.to_owned()), Some(MEMORY));
         Ok(Built { root, memory, asks_firmware, ..Built::new(key, out, kernel_version) })
     }
@@ -191,8 +192,7 @@ fn pack(work: &Path, root: &Path, out: &Path) -> Result<(String, bool)> {
         packages::unpack(&file, &userland)?;
     }
     let (vmlinuz, kernel_version) = initramfs::find_kernel(root)?;
-    let kernel = out.join(KERNEL);
-    fs::copy(&vmlinuz, &kernel).map_err(Error::file("copy", &vmlinuz))?;
+    put_kernel(&vmlinuz, out)?;
     let mut asks_firmware = false;
     for (host, name) in [(false, INITRAMFS), (true, NESTED)] {
         let contents = Contents { userland: &userland, modules: root, kernel_version: &kernel_version, host };

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cache, Error, ImageSpec, Result, kept, micro, oci, spec::Recipe};
+use crate::{Cache, Error, ImageSpec, Result, kept, micro, oci, spec::Recipe, vmlinux::to_be_started};
 
 /// A kernel and an initramfs with busybox and dropbear.
 pub(crate) const MICRO: &str = "micro";
@@ -269,11 +269,17 @@ impl Built {
     }
 }
 
-pub(crate) const KERNEL: &str = "vmlinuz";
+pub(crate) const KERNEL: &str = "kernel";
 pub(crate) const INITRAMFS: &str = "initramfs.cpio";
 pub(crate) const NESTED: &str = "initramfs-nested.cpio";
 pub(crate) const ROOT: &str = "root.ext4";
 pub(crate) const DISK: &str = "disk.raw";
+
+/// Takes a distribution's kernel into the image in this directory.
+pub(crate) fn put_kernel(vmlinuz: &Path, dir: &Path) -> Result<()> {
+    let (kernel, out) = (fs::read(vmlinuz).map_err(Error::file("read", vmlinuz))?, dir.join(KERNEL));
+    fs::write(&out, to_be_started(kernel)).map_err(Error::file("write", &out))
+}
 
 /// Makes files of an image read-only.
 pub(crate) fn seal(dir: &Path, names: &[&str]) -> Result<()> {

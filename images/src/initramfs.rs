@@ -59,8 +59,8 @@ const HOST_MODULES: &[&str] = &[
 /// By which a guest reads what the firmware of QEMU has for it. It is loaded where nothing is behind the initramfs.
 const FIRMWARE_READER: &str = "qemu_fw_cfg";
 /// What is loaded, in this order; what only some machines have; what machines load that run machines themselves.
-const ORDER: &str = "lib/vmtest/order";
-const DRIVERS_LIST: &str = "lib/vmtest/drivers";
+pub(crate) const ORDER: &str = "lib/vmtest/order";
+pub(crate) const DRIVERS_LIST: &str = "lib/vmtest/drivers";
 const HOST_ORDER: &str = "lib/vmtest/host-order";
 /// Where modules are in the guest.
 const MODULE_DIR: &str = "lib/vmtest";

@@ -224,7 +224,7 @@ mod tests {
         let image = Image {
             name: name.to_owned(),
             key: "0123".to_owned(),
-            kernel: file("vmlinuz"),
+            kernel: file("kernel"),
             initramfs: file("initramfs.cpio"),
             nested: file("initramfs-nested.cpio"),
             kernel_version: "6.1".to_owned(),

@@ -18,6 +18,7 @@ mod image;
 mod initramfs;
 mod inside;
 mod kept;
+mod key;
 mod kernels;
 mod micro;
 mod modules;

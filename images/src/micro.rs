@@ -4,13 +4,14 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::{
     Error, Progress, Result,
-    image::{Built, INITRAMFS, KERNEL, NESTED, seal},
+    image::{Built, INITRAMFS, KERNEL, NESTED, put_kernel, seal},
     initramfs::{self, Contents},
+    key::short,
     kernels, packages,
 };
 
 /// Raised with every change to what is built, beside that of the guest's scripts.
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 /// The packages that stand for the newest kernel for virtual machines: Debian's, then Ubuntu's.
 const KERNELS: &[&str] = &["linux-image-cloud-amd64", "linux-image-virtual"];
 /// The share of the whole, in percent, at which each part of a build begins; downloading 30 MB takes most of it.
@@ -21,7 +22,7 @@ const PACKING: u64 = 90;
 /// Identifies our own part of the image.
 pub(crate) fn recipe() -> String {
     let own = initramfs::OWN_PARTS.concat() + &initramfs::modules_recipe();
-    blake3::hash(&[&FORMAT.to_le_bytes(), own.as_bytes()].concat()).to_hex()[..16].to_owned()
+    short(blake3::hash(&[&FORMAT.to_le_bytes(), own.as_bytes()].concat()))
 }
 
 /// Builds the image in a directory that is removed with everything else in it afterwards.
@@ -46,8 +47,7 @@ pub(crate) fn build(work: &Path, progress: &dyn Progress) -> Result<Built> {
     let out = work.join("image");
     fs::create_dir(&out).map_err(Error::file("make", &out))?;
     let (vmlinuz, kernel_version) = initramfs::find_kernel(&root)?;
-    let kernel = out.join(KERNEL);
-    fs::copy(&vmlinuz, &kernel).map_err(Error::file("copy", &vmlinuz))?;
+    put_kernel(&vmlinuz, &out)?;
     let mut asks_firmware = false;
     for (host, name) in [(false, INITRAMFS), (true, NESTED)] {
         let contents = Contents { userland: &root, modules: &root, kernel_version: &kernel_version, host };

@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use crate::cpio_writer::Archive;
+use crate::{
+    cpio_writer::Archive,
+    initramfs::{DRIVERS_LIST, ORDER},
+};
 
 /// Everything that a guest is told.
 #[derive(Debug, Clone)]
@@ -99,8 +102,6 @@ pub const FIRMWARE_FILE: &str = "opt/vmtest/facts";
 
 /// The kernel reads a further archive only where it begins at a multiple of this; elsewhere it is silently ignored.
 const ALIGNMENT: usize = 4;
-/// The lists of modules that the guest loads.
-const MODULES: &[&str] = &["lib/vmtest/order", "lib/vmtest/drivers"];
 
 /// Writes `out`: the base initramfs, behind it the modules of another kernel, if there are any, and behind them the guest's
 /// facts.
@@ -152,7 +153,7 @@ pub(crate) fn write_archive<W: Write>(out: W, config: &GuestConfig) -> io::Resul
     let mount = |m: &Mount| format!("{} {} {}\n", m.label, m.at, if m.read_only { "ro" } else { "rw" });
     archive.file("etc/vmtest/mounts", 0o644, &lines(config.mounts.iter().map(mount).collect()))?;
     if config.no_modules {
-        for list in MODULES {
+        for list in [ORDER, DRIVERS_LIST] {
             archive.file(list, 0o644, b"")?;
         }
     }

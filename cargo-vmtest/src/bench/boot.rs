@@ -119,15 +119,19 @@ pub(super) struct Machine {
     pub(super) disks: Vec<(PathBuf, bool)>,
     /// What its console says before anybody knocks, and how long its SSH server takes at most to send its banner.
     pub(super) answers: (&'static str, Duration),
+    /// What its kernel is told beside that.
+    pub(super) arguments: &'static str,
 }
 
 impl Machine {
     /// One of `micro`.
     pub(super) fn micro(kernel: PathBuf, initramfs: PathBuf) -> Self {
-        Self { kernel, initramfs, memory: MEMORY, disks: Vec::new(), answers: AT_ONCE }
+        Self { kernel, initramfs, memory: MEMORY, disks: Vec::new(), answers: AT_ONCE, arguments: AS_OURS }
     }
 }
 
+/// What the framework tells the kernel of an emulated machine with one processor.
+pub(super) const AS_OURS: &str = "cryptomgr.notests nolapic_timer noreplace-smp";
 /// A machine of `micro` answers at once, from when it does.
 const AT_ONCE: (&str, Duration) = ("", Duration::from_millis(100));
 
@@ -188,7 +192,7 @@ impl Bare {
             .args(["-m", &format!("{}M", machine.memory >> 20)])
             .args([
                 "-append",
-                &format!("{CMDLINE} nolapic_timer"),
+                &format!("{CMDLINE} {}", machine.arguments),
                 "-serial",
                 &format!("file:{}", console.path().display()),
             ])

@@ -13,7 +13,7 @@ use vmtest_images::{Cache, Image, RootMount, append_seed, ensure, find};
 
 use super::{
     Figure, Pairs,
-    boot::{Machine, bare},
+    boot::{AS_OURS, Machine, bare},
     guest::{config, make_keys},
 };
 
@@ -114,6 +114,7 @@ fn bare_debian(image: &Image, dir: &Path) -> Result<Duration, String> {
             memory: image.memory.unwrap_or(512 << 20),
             disks: vec![(root.disk.clone(), true), (own, false)],
             answers: (SERVER_STARTED, BANNER_WITHIN),
+            arguments: AS_OURS,
         })
     };
     let machines = [machine("first")?, machine("second")?];

@@ -1,30 +1,56 @@
 //! The kernel of our own configuration, beside the distribution's.
 
-use vmtest_images::{Cache, ensure, find, kernel_by_name};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use vmtest_images::{Cache, Image, ensure, find, kernel_by_name};
 
 use super::{
     Figure, Pairs,
     boot::{Machine, first_process},
-    in_turns,
+    in_turns, run_command,
 };
 
 const SMALL: &str = "small";
+/// An image in which the kernel is as its package has it, too.
+const SHIPPED_IN: &str = "debian-12";
 
 /// Boots the same initramfs with each of them. The small kernel takes minutes to be made, so it must be in the cache.
 pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
     let cache = Cache::open(Cache::default_dir(rustix::process::geteuid().as_raw())).map_err(|e| e.to_string())?;
-    let image = ensure(&cache, &"micro".into(), &()).map_err(|e| e.to_string())?;
+    let made = |name: &str| ensure(&cache, &name.into(), &()).map_err(|e| e.to_string());
+    let (image, debian) = (made("micro")?, made(SHIPPED_IN)?);
     let name = kernel_by_name(SMALL.as_ref()).ok_or("it is no kernel")?;
     let small = find(&cache, &name).map_err(|e| e.to_string())?.ok_or_else(|| {
         format!("the kernel is not in the cache: `cargo vmtest image build {name}` makes it, in some ten minutes")
     })?;
     let _held = small.hold().map_err(|e| e.to_string())?;
-    let boot = |kernel| first_process(&Machine::micro(kernel, image.initramfs.clone()));
-    let mut figure = Pairs::default();
+    let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let ours = Machine::micro(small.kernel.clone(), image.initramfs.clone());
+    let of_image = Machine { kernel: debian.kernel.clone(), ..ours.clone() };
+    let shipped = Machine { kernel: shipped(&debian, dir.path())?, arguments: "", ..ours.clone() };
+    let (mut beside_shipped, mut beside_image) = (Pairs::default(), Pairs::default());
     for n in 0..pairs {
-        let kernel = |is_ours| if is_ours { small.kernel.clone() } else { image.kernel.clone() };
-        let [ours, theirs] = in_turns(n, |is_ours| boot(kernel(is_ours)))?;
-        figure.push(ours, theirs);
+        let turn = |theirs: &Machine| in_turns(n, |is_ours| first_process(if is_ours { &ours } else { theirs }));
+        let [small, other] = turn(&shipped)?;
+        beside_shipped.push(small, other);
+        let [small, other] = turn(&of_image)?;
+        beside_image.push(small, other);
     }
-    Ok(vec![figure.paired("the small kernel, from QEMU's start to the first process", "the distribution's")])
+    let what = "the small kernel, from QEMU's start to the first process";
+    Ok(vec![
+        beside_shipped.paired(what, "the distribution's as it is shipped"),
+        beside_image.paired(what, "the distribution's as images have it"),
+    ])
+}
+
+/// Takes the kernel of a Debian as its package has it to this directory.
+fn shipped(image: &Image, dir: &Path) -> Result<PathBuf, String> {
+    let root = image.root.as_ref().ok_or("it has no root file system")?;
+    let kernel = dir.join("vmlinuz");
+    let dump = format!("dump /boot/vmlinuz-{} {}", image.kernel_version, kernel.display());
+    run_command(Command::new("debugfs").args(["-R", &dump]).arg(&root.disk))?;
+    if kernel.exists() { Ok(kernel) } else { Err(format!("there is no kernel in {}", root.disk.display())) }
 }

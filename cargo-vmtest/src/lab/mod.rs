@@ -154,12 +154,7 @@ fn ship(program: &Path, package: Option<PathBuf>) -> Result<Shipped, String> {
     let Image { kernel, initramfs, nested, .. } = image;
     let record = vmtest_images::record(&images, &"micro".into()).map_err(|e| e.to_string())?;
     let vmms: Vec<_> = ["qemu", "cloud-hypervisor", "firecracker"].iter().filter_map(|vmm| set_path(vmm)).collect();
-    // Made here, where it takes a moment.
-    let firecracker = vmm_of("firecracker");
-    let vmlinux =
-        firecracker.map(|_| vmtest_images::vmlinux(&images, &kernel).map_err(|e| e.to_string())).transpose()?;
-    let files: Vec<_> = [kernel, initramfs, nested, record].into_iter().chain(vmlinux).collect();
-    let root = root::stage(&cache.join("lab"), &vmms, program, &files)?;
+    let root = root::stage(&cache.join("lab"), &vmms, program, &[kernel, initramfs, nested, record])?;
     let failed = |e: io::Error| format!("cannot copy {}: {e}", program.display());
     let dir = tempfile::tempdir().map_err(failed)?;
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -30,11 +30,12 @@ use crate::{
     Algorithm, Cache, Digest, Error, Fetch, Progress, Result,
     image::{Built, CloudDisk, DISK, INITRAMFS, KERNEL, Part, seal},
     kernels::kernel_release,
+    key::short_of,
     own::{hash_of_file, look_at},
 };
 
 /// Raised with every change to what is made of an image.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// What the name of such an image begins with.
 pub(crate) const PREFIX: &str = "cloud:";
 /// What the name of one begins with that comes from the network, behind that.
@@ -84,12 +85,7 @@ fn with_digest(text: &str) -> Option<Result<Fetch>> {
 fn key_of(digest: Digest) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&FORMAT.to_le_bytes()).update(digest.to_string().as_bytes());
-    short(&hasher)
-}
-
-/// Of a hash as much as tells images apart.
-fn short(hasher: &blake3::Hasher) -> String {
-    hasher.finalize().to_hex()[..16].to_owned()
+    short_of(&hasher)
 }
 
 impl Request {
@@ -123,7 +119,7 @@ impl Request {
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(&FORMAT.to_le_bytes());
                 hash_of_file(&mut hasher, path, meta);
-                short(&hasher)
+                short_of(&hasher)
             }
             Source::Network(fetch) | Source::Catalog(_, fetch) => key_of(fetch.digest()),
         }
@@ -137,7 +133,7 @@ impl Request {
             Source::Catalog(..) => {
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(self.key().as_bytes()).update(self.name.as_bytes());
-                short(&hasher)
+                short_of(&hasher)
             }
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions, format_volume};
 use serde_json::{Value, json};
 
-use crate::{GuestConfig, Interface, Mount, shell::quoted};
+use crate::{GuestConfig, Interface, Mount, key::short_of, shell::quoted};
 
 /// The label by which cloud-init finds it. It takes a FAT or an ISO 9660 and nothing else (`DataSourceNoCloud`).
 const LABEL: [u8; 11] = *b"CIDATA     ";
@@ -47,7 +47,7 @@ pub fn write_nocloud(out: &Path, config: &GuestConfig) -> io::Result<()> {
 fn meta_data(config: &GuestConfig) -> Value {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&config.host_key.public).update(config.hostname.as_bytes());
-    let id = &hasher.finalize().to_hex()[..16];
+    let id = short_of(&hasher);
     json!({ "instance-id": format!("vmtest-{id}"), "local-hostname": config.hostname })
 }
 

@@ -13,7 +13,7 @@ use std::path::Path;
 pub use file::kernel_release;
 pub(crate) use package::with_modules;
 
-use crate::{Error, ImageSpec, Progress, Result, image::Built};
+use crate::{Error, ImageSpec, Progress, Result, image::Built, key::short};
 
 /// What the names of kernels begin with among those of images.
 const PREFIX: &str = "kernel:";
@@ -52,11 +52,10 @@ impl Request {
 
     /// Identifies how it is made.
     pub(crate) fn key(&self) -> String {
-        let hash = match self {
+        short(match self {
             Self::Small => small::recipe(),
             Self::Package(name) => package::recipe(name),
-        };
-        hash.to_hex()[..16].to_owned()
+        })
     }
 
     /// Makes it in a directory that is removed with everything else in it afterwards.

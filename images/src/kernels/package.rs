@@ -4,17 +4,17 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use blake3::Hash;
 
+use super::PACKAGE;
 use crate::{
     Error, Progress, Result,
-    image::{Built, INITRAMFS, KERNEL, NESTED, seal},
+    image::{Built, INITRAMFS, KERNEL, NESTED, put_kernel, seal},
     initramfs::{self, Contents},
     packages,
 };
 
 /// Raised with every change to what is built.
-const FORMAT: u32 = 1;
-/// What packages are called that have a kernel, and where it is not in the same one, those that have its modules.
-const IMAGE: &str = "linux-image-";
+const FORMAT: u32 = 2;
+/// What packages are called that have the modules of a kernel, where its own has none.
 const MODULES: &str = "linux-modules-";
 /// The share of the whole, in percent, at which each part of a build begins; downloading takes most of it.
 const DOWNLOADING: u64 = 5;
@@ -45,7 +45,7 @@ pub(super) fn build(package: &str, work: &Path, progress: &dyn Progress) -> Resu
     }
     progress.step(PACKING, "packing the modules");
     let (vmlinuz, kernel_version) = initramfs::find_kernel(&root)?;
-    fs::copy(&vmlinuz, out.join(KERNEL)).map_err(Error::file("copy", &vmlinuz))?;
+    put_kernel(&vmlinuz, &out)?;
     for (host, name) in [(false, INITRAMFS), (true, NESTED)] {
         let contents = Contents { userland: &root, modules: &root, kernel_version: &kernel_version, host };
         contents.write_modules(&out.join(name))?;
@@ -65,8 +65,8 @@ pub(crate) fn with_modules(package: &str) -> Result<Vec<String>> {
         return Err(Error::Package { package: package.to_owned() });
     }
     // One that stands for the newest needs it.
-    let image = packages::dependency(package, IMAGE).unwrap_or_else(|_| package.to_owned());
-    let release = image.trim_start_matches(IMAGE);
+    let image = packages::dependency(package, PACKAGE).unwrap_or_else(|_| package.to_owned());
+    let release = image.trim_start_matches(PACKAGE);
     let modules = format!("{MODULES}{release}");
     let modules = packages::exists(&modules)?.then_some(modules);
     Ok([image].into_iter().chain(modules).collect())

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Raised with every change to what is built, beside the configuration.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const CONFIG: &str = include_str!("small.config");
 /// The package that stands for the source of the distribution's kernel, and how the names of those begin.
 const SOURCE: (&str, &str) = ("linux-source", "linux-source-");

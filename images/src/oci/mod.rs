@@ -28,10 +28,11 @@ use crate::{
     Cache, Error, Image, Progress, Result,
     image::{Built, INITRAMFS, KERNEL, NESTED, Part, ROOT, seal},
     inside::{Inside, no_space},
+    key::short_of,
 };
 
 /// Raised with every change to what is built, beside that of the scripts.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// What the name of an image in a layout begins with.
 pub(crate) const PREFIX: &str = "oci:";
 /// Run inside: makes the disk of the tree.
@@ -88,7 +89,7 @@ fn key(of: &[&str]) -> String {
     for part in runtime::OWN_PARTS.iter().chain(of) {
         hasher.update(part.as_bytes());
     }
-    hasher.finalize().to_hex()[..16].to_owned()
+    short_of(&hasher)
 }
 
 impl Request {
@@ -199,7 +200,10 @@ impl Request {
     /// Puts kernel and initramfs beside the disk: those of the micro image, and behind them what this one adds.
     fn pack(&self, micro: &Image, entrypoint: &runtime::Runtime, out: &Path) -> Result<()> {
         let kernel = out.join(KERNEL);
-        fs::copy(&micro.kernel, &kernel).map_err(Error::file("copy", &micro.kernel))?;
+        // Some 50 MB, which never change.
+    fs::hard_link(&micro.kernel, &kernel)
+        .or_else(|_| fs::copy(&micro.kernel, &kernel).map(drop))
+        .map_err(Error::file("copy", &micro.kernel))?;
         for (base, name) in [(&micro.initramfs, INITRAMFS), (&micro.nested, NESTED)] {
             entrypoint.append_to(base, &out.join(name)).map_err(Error::file("write", out.join(name)))?;
         }

@@ -1,6 +1,10 @@
 //! Kernels in place of an image's own.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use vmtest::{harness::backends, plan::Capabilities, prelude::*, spec::Capability};
 use vmtest_tests::Victim;
@@ -33,10 +37,19 @@ fn images_own() -> Result<PathBuf> {
     Ok(told.recv()?.into())
 }
 
+/// The same kernel as its package has it, in this directory.
+fn shipped(dir: &Path) -> Result<PathBuf> {
+    let release = vmtest_images::kernel_release(&images_own()?)?;
+    let fetch = "apt-get download -q -o APT::Sandbox::User=root \"linux-image-$1\" && dpkg-deb -x ./*.deb .";
+    let output = Command::new("sh").args(["-ec", fetch, "sh", &release]).current_dir(dir).output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(dir.join(format!("boot/vmlinuz-{release}")))
+}
+
 #[test]
 fn a_kernel_is_booted_in_place_of_the_images_own() -> Result {
     let dir = tempfile::tempdir()?;
-    fs::copy(images_own()?, dir.path().join("bzImage"))?;
+    fs::rename(shipped(dir.path())?, dir.path().join("bzImage"))?;
     let cluster = Cluster::builder().backend("qemu").base(dir.path()).node(NodeSpec::new("node").kernel("bzImage"));
     let kernel = dir.path().join("bzImage").display().to_string();
     cluster.run(async move |cluster| -> Result {
@@ -59,7 +72,7 @@ fn dead(mut kernel: Vec<u8>) -> Vec<u8> {
 #[test]
 fn a_kernel_that_dies_at_its_first_instruction_is_named() -> Result {
     let dir = tempfile::tempdir()?;
-    fs::write(dir.path().join("dead"), dead(fs::read(images_own()?)?))?;
+    fs::write(dir.path().join("dead"), dead(fs::read(shipped(dir.path())?)?))?;
     let with_kernel = |capabilities: &Capabilities| capabilities.has(Capability::OwnKernel);
     let found = backends()?.into_iter().filter(|known| known.found.as_ref().is_ok_and(|(_, can)| with_kernel(can)));
     let mut tried = 0;
