@@ -75,7 +75,7 @@ async fn rungs(run: &Run, member: &Member, plan: &LaunchPlan) -> Result<(), Erro
     let banner_within = || BANNER_WITHIN.max(began.elapsed() / BANNER_WITHIN_PART);
     while member.ssh.banner(banner_within()).await.is_err() {
         // A refused connect says nothing about when the server will listen, so there is no event to wait for.
-        sleep(KNOCK_EVERY).await;
+        sleep(knock_after(began)).await;
     }
     reached(Rung::SshBanner);
     // The first command says something too; a machine without a kernel of its own has the clock of its host.
@@ -125,12 +125,17 @@ pub(super) async fn succeeds(member: &Member, script: &str, otherwise: &str) -> 
     Err(Error::new(Kind::Connection, format!("{otherwise}: {why}")))
 }
 
+/// How long to wait with the next knock.
+fn knock_after(booting_since: Instant) -> Duration {
+    KNOCK_EVERY.max(booting_since.elapsed() / KNOCKS_IN_A_BOOT)
+}
+
 /// Resolves when the address accepts or refuses a connect: either proves that packets go there and back.
 async fn network_answers(address: SocketAddr, booting_since: Instant) {
     let mut knocks = FuturesUnordered::new();
     loop {
         knocks.push(timeout(KNOCK_GIVES_UP, TcpStream::connect(address)));
-        let mut next = pin!(sleep(KNOCK_EVERY.max(booting_since.elapsed() / KNOCKS_IN_A_BOOT)));
+        let mut next = pin!(sleep(knock_after(booting_since)));
         loop {
             tokio::select! {
                 () = &mut next => break,
