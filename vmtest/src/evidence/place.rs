@@ -16,11 +16,10 @@ const LONGEST_NAME: usize = 180;
 pub const KEEP_NOTHING: &str = "none";
 
 /// Where artifacts are to be kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Keeping {
     /// `vmtest` in the target directory in which the running binary is, else in that of the crate of the test; a program that
     /// is neither built there nor a test keeps none.
-    #[default]
     InTarget,
     Below(PathBuf),
     Nothing,

@@ -2,9 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use vmtest_images::installed;
@@ -67,10 +69,30 @@ impl Search {
 pub(super) fn version(program: &Path, what: &str, before: &str) -> Result<String, Error> {
     let failed =
         |why: String| Error::new(Kind::Missing, format!("{} is no {what} that runs: {why}", program.display()));
-    let output = Command::new(program).arg("--version").output().map_err(|e| failed(e.to_string()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = said(program).map_err(|e| failed(e.to_string()))?;
     let version = text.split_once(before).and_then(|(_, rest)| rest.split_whitespace().next());
     version.map(str::to_owned).ok_or_else(|| failed(format!("it says `{}`", text.trim())))
+}
+
+/// What a program answers to `--version`. It is asked once in this process, as long as it is the same file: QEMU takes 25 ms to
+/// answer, in which it loads what it needs to run machines.
+fn said(program: &Path) -> io::Result<String> {
+    type Stamp = [i64; 6];
+    static SAID: Mutex<BTreeMap<(PathBuf, Stamp), String>> = Mutex::new(BTreeMap::new());
+    let known = || SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let meta = fs::metadata(program)?;
+    let [device, inode] = [meta.dev(), meta.ino()].map(u64::cast_signed);
+    let stamp = [device, inode, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+    let key = (program.to_owned(), stamp);
+    if let Some(text) = known().get(&key) {
+        return Ok(text.clone());
+    }
+    let output = Command::new(program).arg("--version").output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        known().insert(key, text.clone());
+    }
+    Ok(text)
 }
 
 /// The first two numbers of a version.
@@ -102,6 +124,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_program_is_asked_again_when_it_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("program");
+        let install = |says: &str| {
+            let script = "printf '#!/bin/sh\\necho >>%s.asked\\necho version %s\\n' \"$0\" \"$1\" >\"$0.new\" \
+                          && chmod +x \"$0.new\" && mv \"$0.new\" \"$0\"";
+            assert!(Command::new("sh").args(["-c", script]).arg(&program).arg(says).status().unwrap().success());
+        };
+        let asked = || fs::read(dir.path().join("program.asked")).unwrap().len();
+        install("1.2");
+        for _ in 0..2 {
+            assert_eq!(version(&program, "VMM", "version ").unwrap(), "1.2");
+        }
+        assert_eq!(asked(), 1);
+        install("1.3");
+        assert_eq!(version(&program, "VMM", "version ").unwrap(), "1.3");
+        assert_eq!(asked(), 2);
+    }
+
+    #[test]
     fn what_was_fetched_comes_after_what_is_set_and_what_is_on_path() {
         let cache = tempfile::tempdir().unwrap();
         let mut search = Search::default();
@@ -109,7 +151,7 @@ mod tests {
         assert_eq!(search.program("backend", "no-such-vmm"), None);
         for name in ["no-such-vmm", "sh"] {
             let program = cache.path().join(name);
-            std::fs::write(&program, "").unwrap();
+            fs::write(&program, "").unwrap();
             vmtest_images::install(&vmtest_images::Cache::open(cache.path()).unwrap(), name, &program).unwrap();
         }
         assert_eq!(search.program("backend", "no-such-vmm"), Some(installed(cache.path(), "no-such-vmm")));
