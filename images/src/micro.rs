@@ -6,8 +6,9 @@ use crate::{
     Error, Progress, Result,
     image::{Built, INITRAMFS, KERNEL, NESTED, put_kernel, seal},
     initramfs::{self, Contents},
+    kernels,
     key::short,
-    kernels, packages,
+    packages,
 };
 
 /// Raised with every change to what is built, beside that of the guest's scripts.

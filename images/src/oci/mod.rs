@@ -201,9 +201,9 @@ impl Request {
     fn pack(&self, micro: &Image, entrypoint: &runtime::Runtime, out: &Path) -> Result<()> {
         let kernel = out.join(KERNEL);
         // Some 50 MB, which never change.
-    fs::hard_link(&micro.kernel, &kernel)
-        .or_else(|_| fs::copy(&micro.kernel, &kernel).map(drop))
-        .map_err(Error::file("copy", &micro.kernel))?;
+        fs::hard_link(&micro.kernel, &kernel)
+            .or_else(|_| fs::copy(&micro.kernel, &kernel).map(drop))
+            .map_err(Error::file("copy", &micro.kernel))?;
         for (base, name) in [(&micro.initramfs, INITRAMFS), (&micro.nested, NESTED)] {
             entrypoint.append_to(base, &out.join(name)).map_err(Error::file("write", out.join(name)))?;
         }
