@@ -3,6 +3,9 @@
 set -eu
 root=$1
 
+# That of the release in it: older versions of mmdebstrap say it to apt themselves.
+[ -z "${MMDEBSTRAP_APT_CONFIG-}" ] || export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
+
 echo "I: adding the kernel"
 mkdir /mnt/kernel
 cd /mnt/kernel

@@ -76,6 +76,29 @@ mod real {
         Victim::new("misspelt").run().assert_failed_with(&said).assert_nothing_left();
     }
 
+    /// Where the machine has no sources of the newer one, it cannot be made.
+    #[ignore = "takes two minutes, and sources of two releases"]
+    #[vm_test(backend = "qemu", timeout = "5m")]
+    async fn each_release_is_itself(
+        #[node(image = "debian-12")] old: Node,
+        #[node(image = "debian-13")] new: Node,
+    ) -> Result {
+        let mut kernels = Vec::new();
+        for (node, release) in [(&old, "12."), (&new, "13.")] {
+            assert_eq!(node.sh("systemctl is-system-running --wait || true").await?.stdout(), "running");
+            let version = node.sh("cat /etc/debian_version").await?.stdout();
+            assert!(version.starts_with(release), "{version}");
+            let kernel = node.sh("uname -r").await?.stdout();
+            // It is the one whose modules are there.
+            node.sh(format!("modinfo -k {kernel} xfs && modprobe dummy")).await?;
+            kernels.push(kernel);
+        }
+        assert_ne!(kernels[0], kernels[1]);
+        new.reboot().await?;
+        new.shutdown().await?;
+        Ok(())
+    }
+
     /// The member of the cluster that leads it, as this machine sees it, if it sees one.
     async fn leader(asked: &Node, all: &[&Node]) -> Result<String> {
         let urls: Vec<_> = all.iter().map(|node| format!("http://{}:2379", node.ip())).collect();
