@@ -27,6 +27,12 @@ for timer in apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim logro
     chroot "$root" systemctl -q mask "$timer.timer"
 done
 chroot "$root" systemctl -q mask e2scrub_reap.service
+# Loaded at each boot whether anybody needs them or not, each by a service. The kernel loads them for who does.
+for module in configfs dm_mod drm efi_pstore fuse loop; do
+    chroot "$root" systemctl -q mask "modprobe@$module.service"
+done
+# What an emulated processor seems to want. Our initramfs has loaded KVM where a machine is to run others.
+printf 'blacklist %s\n' kvm_amd kvm_intel powernow_k8 >"$root/etc/modprobe.d/00-vmtest.conf"
 # Its journal is on the disk of each machine, which a large file would fill with the empty tables that it begins with.
 mkdir -p "$root/etc/systemd/journald.conf.d"
 printf '[Journal]\nSystemMaxFileSize=2M\n' >"$root/etc/systemd/journald.conf.d/00-vmtest.conf"
@@ -50,6 +56,8 @@ if [ -e /mnt/prepare ]; then
     rm "$root/root/.vmtest-prepare"
 fi
 
+# Newer than /usr, which says that nothing has to be brought in line with that at the first boot (systemd-update-done).
+touch "$root/etc/.updated" "$root/var/.updated"
 # Each machine makes its own at its first boot.
 : >"$root/etc/machine-id"
 rm -f "$root/etc/hostname" "$root/etc/resolv.conf"
