@@ -1,4 +1,4 @@
-//! The kernel as it was before it was compressed, for VMMs that load no other.
+//! The kernel as it was before it was compressed, for VMMs that load no other, and for processors that are slow to unpack it.
 
 use std::{
     fs::{self, File},

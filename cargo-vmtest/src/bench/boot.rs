@@ -119,7 +119,7 @@ pub(super) struct Machine {
     pub(super) disks: Vec<(PathBuf, bool)>,
     /// What its console says before anybody knocks, and how long its SSH server takes at most to send its banner.
     pub(super) answers: (&'static str, Duration),
-    /// What its kernel is told beside that.
+    /// What its kernel is told beside [`CMDLINE`].
     pub(super) arguments: &'static str,
 }
 
@@ -130,7 +130,7 @@ impl Machine {
     }
 }
 
-/// What the framework tells the kernel of an emulated machine with one processor.
+/// What the framework tells the kernel of an emulated machine with one processor (`vmtest/src/hypervisor/qemu/render.rs`).
 pub(super) const AS_OURS: &str = "cryptomgr.notests nolapic_timer noreplace-smp initcall_blacklist=svm_init";
 /// A machine of `micro` answers at once, from when it does.
 const AT_ONCE: (&str, Duration) = ("", Duration::from_millis(100));

@@ -26,7 +26,7 @@ pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
     let small = find(&cache, &name).map_err(|e| e.to_string())?.ok_or_else(|| {
         format!("the kernel is not in the cache: `cargo vmtest image build {name}` makes it, in some ten minutes")
     })?;
-    let _held = small.hold().map_err(|e| e.to_string())?;
+    let _held = [&image, &debian, &small].map(Image::hold);
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let ours = Machine::micro(small.kernel.clone(), image.initramfs.clone());
     let of_image = Machine { kernel: debian.kernel.clone(), ..ours.clone() };
@@ -51,6 +51,6 @@ fn shipped(image: &Image, dir: &Path) -> Result<PathBuf, String> {
     let root = image.root.as_ref().ok_or("it has no root file system")?;
     let kernel = dir.join("vmlinuz");
     let dump = format!("dump /boot/vmlinuz-{} {}", image.kernel_version, kernel.display());
-    run_command(Command::new("debugfs").args(["-R", &dump]).arg(&root.disk))?;
+    run_command(Command::new("/sbin/debugfs").args(["-R", &dump]).arg(&root.disk))?;
     if kernel.exists() { Ok(kernel) } else { Err(format!("there is no kernel in {}", root.disk.display())) }
 }

@@ -5,7 +5,7 @@ use std::{fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc};
 use ext4_view::{Ext4, Ext4Read};
 
 use super::partitions::{Place, places};
-use crate::{version::pieces, vmlinux::to_be_started};
+use crate::version::pieces;
 
 /// Where a root file system has kernels, and where a partition that is mounted there has them.
 const BOOT: &[&str] = &["/boot", "/"];
@@ -59,7 +59,7 @@ pub(crate) fn find(disk: &Path) -> Result<Boot, String> {
     })?;
     let arguments = all.iter().find_map(root).or_else(|| all.iter().find_map(entry));
     let arguments = arguments.ok_or("none of its ext4 is a root file system, and no boot loader entry names one")?;
-    Ok(Boot { kernel: to_be_started(kernel), initramfs, arguments })
+    Ok(Boot { kernel, initramfs, arguments })
 }
 
 /// The newest kernel of a file system that has an initramfs, with it.

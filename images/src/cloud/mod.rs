@@ -28,7 +28,7 @@ pub use publisher::Publisher;
 
 use crate::{
     Algorithm, Cache, Digest, Error, Fetch, Progress, Result,
-    image::{Built, CloudDisk, DISK, INITRAMFS, KERNEL, Part, seal},
+    image::{Built, CloudDisk, DISK, INITRAMFS, KERNEL, Part, put_kernel, seal},
     kernels::kernel_release,
     key::short_of,
     own::{hash_of_file, look_at},
@@ -221,7 +221,9 @@ pub(crate) fn put_start(out: &Path, boot: &Boot, refused: &dyn Fn(String) -> Err
         let path = out.join(name);
         fs::write(&path, content).map_err(Error::file("write", path))?;
     }
-    let release = kernel_release(&out.join(KERNEL)).map_err(|e| refused(format!("its kernel: {e}")))?;
+    let kernel = out.join(KERNEL);
+    let release = kernel_release(&kernel).map_err(|e| refused(format!("its kernel: {e}")))?;
+    put_kernel(&kernel, out)?;
     seal(out, &[KERNEL, INITRAMFS])?;
     Ok(release)
 }

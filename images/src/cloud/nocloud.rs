@@ -17,6 +17,9 @@ const LABEL: [u8; 11] = *b"CIDATA     ";
 const ROOM: u64 = 256 << 10;
 const HEADER: &str = "#cloud-config\n";
 
+/// As the other initramfs mounts what is written.
+const WRITTEN: &str = "rw,noinit_itable";
+
 /// Writes the disk to `out`, in place of what is there.
 ///
 /// # Errors
@@ -78,7 +81,7 @@ fn user_data(config: &GuestConfig) -> Value {
 fn at_each_boot(config: &GuestConfig) -> String {
     let hosts = config.hosts_file();
     let mount = |Mount { label, at, read_only }: &Mount| {
-        let access = if *read_only { "ro" } else { "rw" };
+        let access = if *read_only { "ro" } else { WRITTEN };
         let (at, label) = (quoted(at), quoted(&format!("LABEL={label}")));
         format!("mkdir -p {at} && mount -t ext4 -o {access} {label} {at}\n")
     };

@@ -27,17 +27,21 @@ for timer in apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim logro
     chroot "$root" systemctl -q mask "$timer.timer"
 done
 chroot "$root" systemctl -q mask e2scrub_reap.service
-# Loaded at each boot whether anybody needs them or not, each by a service. The kernel loads them for who does.
+# Loaded at each boot whether anybody needs them or not, each by a service. The kernel loads them for who does; then the services
+# have to succeed for what is mounted with them.
 for module in configfs dm_mod drm efi_pstore fuse loop; do
-    chroot "$root" systemctl -q mask "modprobe@$module.service"
+    mkdir -p "$root/etc/systemd/system/modprobe@$module.service.d"
+    printf '[Unit]\nConditionPathExists=/sys/module/%s\n' "$module" \
+        >"$root/etc/systemd/system/modprobe@$module.service.d/00-vmtest.conf"
 done
 # What an emulated processor seems to want. Our initramfs has loaded KVM where a machine is to run others.
+mkdir -p "$root/etc/modprobe.d"
 printf 'blacklist %s\n' kvm_amd kvm_intel powernow_k8 >"$root/etc/modprobe.d/00-vmtest.conf"
 # Its journal is on the disk of each machine, which a large file would fill with the empty tables that it begins with.
 mkdir -p "$root/etc/systemd/journald.conf.d"
 printf '[Journal]\nSystemMaxFileSize=2M\n' >"$root/etc/systemd/journald.conf.d/00-vmtest.conf"
-# What greets who comes in is made by processes at each connection, which no test reads.
-rm -r "$root/etc/update-motd.d"
+# What greets who comes in is made by processes at each connection, which no test reads. What a package greets with stays.
+rm -f "$root/etc/update-motd.d/10-uname"
 # Its initramfs gives each machine its own key, which is the only one, and lets the test in by another.
 rm -f "$root"/etc/ssh/ssh_host_*
 cat >"$root/etc/ssh/sshd_config.d/00-vmtest.conf" <<'END'
@@ -56,6 +60,7 @@ if [ -e /mnt/prepare ]; then
     rm "$root/root/.vmtest-prepare"
 fi
 
+rmdir --ignore-fail-on-non-empty "$root/etc/update-motd.d"
 # Newer than /usr, which says that nothing has to be brought in line with that at the first boot (systemd-update-done).
 touch "$root/etc/.updated" "$root/var/.updated"
 # Each machine makes its own at its first boot.

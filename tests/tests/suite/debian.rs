@@ -92,6 +92,12 @@ mod real {
             // It is the one whose modules are there.
             node.sh(format!("modinfo -k {kernel} xfs && modprobe dummy")).await?;
             kernels.push(kernel);
+            // What is loaded when it is wanted is mounted then too.
+            node.sh("modprobe configfs && modprobe fuse").await?;
+            let mounted = "systemctl start sys-kernel-config.mount sys-fs-fuse-connections.mount \
+                           && mountpoint /sys/kernel/config && mountpoint /sys/fs/fuse/connections";
+            node.sh(mounted).await?;
+            node.sh("mountpoint /dev/hugepages && mountpoint /dev/mqueue && mountpoint /sys/kernel/tracing").await?;
         }
         assert_ne!(kernels[0], kernels[1]);
         new.reboot().await?;

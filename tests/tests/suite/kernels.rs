@@ -29,29 +29,38 @@ mod victims {
     async fn no_image(_node: Node) {}
 }
 
-/// Where the kernel is that the image has.
-fn images_own() -> Result<PathBuf> {
-    let (tell, told) = std::sync::mpsc::channel();
-    let cluster = Cluster::builder().backend("fake").node(NodeSpec::new("node"));
-    cluster.run(async move |cluster| drop(tell.send(cluster.plan().nodes[0].kernel.clone())))?;
-    Ok(told.recv()?.into())
+/// An image in whose root file system its kernel is as its package has it, too.
+const IMAGE: &str = "debian-12";
+
+fn image() -> Result<vmtest_images::Image> {
+    Ok(vmtest_images::ensure(&vmtest_tests::cache(), &IMAGE.into(), &())?)
 }
 
-/// The same kernel as its package has it, in this directory.
+/// The image's kernel as its package has it, which is compressed, in this directory.
 fn shipped(dir: &Path) -> Result<PathBuf> {
-    let release = vmtest_images::kernel_release(&images_own()?)?;
-    let fetch = "apt-get download -q -o APT::Sandbox::User=root \"linux-image-$1\" && dpkg-deb -x ./*.deb .";
-    let output = Command::new("sh").args(["-ec", fetch, "sh", &release]).current_dir(dir).output()?;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(dir.join(format!("boot/vmlinuz-{release}")))
+    let (image, kernel) = (image()?, dir.join("bzImage"));
+    let disk = image.root.expect("it has a root file system").disk;
+    let dump = format!("dump /boot/vmlinuz-{} {}", image.kernel_version, kernel.display());
+    let output = Command::new("/sbin/debugfs").args(["-R", &dump]).arg(disk).output()?;
+    assert!(kernel.exists(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(kernel)
+}
+
+#[test]
+fn an_image_has_a_kernel_that_nobody_has_to_unpack() -> Result {
+    let dir = tempfile::tempdir()?;
+    let (unpacked, shipped) = (fs::read(image()?.kernel)?, fs::read(shipped(dir.path())?)?);
+    assert!(unpacked.starts_with(b"\x7fELF") && !shipped.starts_with(b"\x7fELF"));
+    assert!(unpacked.len() > 2 * shipped.len());
+    Ok(())
 }
 
 #[test]
 fn a_kernel_is_booted_in_place_of_the_images_own() -> Result {
     let dir = tempfile::tempdir()?;
-    fs::rename(shipped(dir.path())?, dir.path().join("bzImage"))?;
-    let cluster = Cluster::builder().backend("qemu").base(dir.path()).node(NodeSpec::new("node").kernel("bzImage"));
-    let kernel = dir.path().join("bzImage").display().to_string();
+    let kernel = shipped(dir.path())?.display().to_string();
+    let node = NodeSpec::new("node").image(IMAGE).kernel("bzImage");
+    let cluster = Cluster::builder().backend("qemu").base(dir.path()).node(node);
     cluster.run(async move |cluster| -> Result {
         assert_eq!((&cluster.plan().nodes[0].kernel, cluster.plan().nodes[0].foreign_kernel), (&kernel, false));
         cluster.node("node")?.sh("true").await?;
@@ -72,7 +81,8 @@ fn dead(mut kernel: Vec<u8>) -> Vec<u8> {
 #[test]
 fn a_kernel_that_dies_at_its_first_instruction_is_named() -> Result {
     let dir = tempfile::tempdir()?;
-    fs::write(dir.path().join("dead"), dead(fs::read(shipped(dir.path())?)?))?;
+    let compressed = shipped(dir.path())?;
+    fs::write(dir.path().join("dead"), dead(fs::read(compressed)?))?;
     let with_kernel = |capabilities: &Capabilities| capabilities.has(Capability::OwnKernel);
     let found = backends()?.into_iter().filter(|known| known.found.as_ref().is_ok_and(|(_, can)| with_kernel(can)));
     let mut tried = 0;
@@ -107,12 +117,12 @@ fn a_kernel_is_no_image_and_a_package_is_named() {
     Victim::new("no_image").run().assert_failed_with(&said).assert_nothing_left();
 }
 
-/// What the image's own kernel was before it was compressed, which every VMM can be given.
+/// What a kernel was before it was compressed, which every VMM can be given.
 #[test]
 fn a_kernel_that_is_not_compressed_is_booted_too() -> Result {
-    let cache = vmtest_tests::cache();
-    let plain = vmtest_images::vmlinux(&cache, &images_own()?)?;
-    let cluster = Cluster::builder().backend("qemu").node(NodeSpec::new("node").kernel(&plain));
+    let dir = tempfile::tempdir()?;
+    let plain = vmtest_images::vmlinux(&vmtest_tests::cache(), &shipped(dir.path())?)?;
+    let cluster = Cluster::builder().backend("qemu").node(NodeSpec::new("node").image(IMAGE).kernel(&plain));
     cluster.run(async move |cluster| -> Result {
         cluster.node("node")?.sh("true").await?;
         Ok(())
@@ -128,6 +138,8 @@ mod real {
         let release = node.sh("uname -r").await?.stdout();
         assert!(release.ends_with("-amd64") && !release.ends_with("-cloud-amd64"), "{release}");
         node.sh(format!("touch /scratch/file && ping -c 1 {}", other.name())).await?;
+        // Nobody clears beside the test what it will never use.
+        node.sh("grep ' /scratch ext4 rw,.*noinit_itable' /proc/mounts").await?;
         Ok(())
     }
 

@@ -80,16 +80,18 @@ fn said(program: &Path) -> io::Result<String> {
     type Stamp = [i64; 6];
     static SAID: Mutex<BTreeMap<(PathBuf, Stamp), String>> = Mutex::new(BTreeMap::new());
     let known = || SAID.lock().unwrap_or_else(PoisonError::into_inner);
-    let meta = fs::metadata(program)?;
-    let [device, inode] = [meta.dev(), meta.ino()].map(u64::cast_signed);
-    let stamp = [device, inode, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
-    let key = (program.to_owned(), stamp);
-    if let Some(text) = known().get(&key) {
-        return Ok(text.clone());
+    // A name without a directory is looked for on PATH when it is started.
+    let key = fs::metadata(program).ok().map(|meta| {
+        let [device, inode] = [meta.dev(), meta.ino()].map(u64::cast_signed);
+        let stamp = [device, inode, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        (program.to_owned(), stamp)
+    });
+    if let Some(text) = key.as_ref().and_then(|key| known().get(key).cloned()) {
+        return Ok(text);
     }
     let output = Command::new(program).arg("--version").output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() {
+    if let Some(key) = key.filter(|_| output.status.success()) {
         known().insert(key, text.clone());
     }
     Ok(text)

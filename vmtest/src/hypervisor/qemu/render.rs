@@ -32,7 +32,7 @@ const EMULATED_ARGUMENTS: &str = "cryptomgr.notests";
 /// which needs no calibration, to leave the locks in its code as they are, and not to get ready for guests. The clock of the
 /// processor takes 0.11 s of each boot, in which the guest waits; the locks cost nothing here, and to take them out of Debian's
 /// kernel 0.2 s; a kernel that has KVM built in takes 0.06 s for that.
-const ALONE_ARGUMENTS: &str = "cryptomgr.notests nolapic_timer noreplace-smp initcall_blacklist=svm_init";
+const ALONE_ARGUMENTS: &str = "nolapic_timer noreplace-smp initcall_blacklist=svm_init";
 
 /// What starting this node with QEMU takes, from where it was saved if it shall go on there.
 ///
@@ -65,11 +65,10 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
     match node.firmware.as_deref() {
         None => {
             let one = node.cpus == 1 && node.max_cpus.is_none() && !node.nested;
-            let first = if one { ALONE_ARGUMENTS } else { EMULATED_ARGUMENTS };
-            let cmdline = match accelerator {
-                Accelerator::Tcg => format!("{first} {}", node.cmdline),
-                Accelerator::Kvm => node.cmdline.clone(),
-            };
+            let emulated = accelerator == Accelerator::Tcg;
+            let ours = [(EMULATED_ARGUMENTS, emulated), (ALONE_ARGUMENTS, emulated && one)];
+            let ours = ours.into_iter().filter(|(_, told)| *told).map(|(arguments, _)| arguments);
+            let cmdline = ours.chain([node.cmdline.as_str()]).collect::<Vec<_>>().join(" ");
             args.pair("-kernel", &node.kernel).pair("-initrd", &node.initramfs).pair("-append", cmdline);
         }
         Some(BIOS) => {}
