@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Raised with every change to what is built, beside that of the scripts.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// Run inside: makes the root file system and its disk.
 const BUILD: &str = concat!(include_str!("guest/debian-build.sh"), include_str!("guest/disk.sh"));
 /// Run by `mmdebstrap` when all packages are there.

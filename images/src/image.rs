@@ -92,6 +92,16 @@ impl Image {
         self.initramfs.parent().unwrap_or(Path::new("."))
     }
 
+    /// Its kernel as the distribution has it: it begins with code that asks a BIOS for the screen.
+    pub fn shipped_kernel(&self) -> PathBuf {
+        let shipped = self.kernel.with_file_name(SHIPPED);
+        if self.kernel.file_name() == Some(OsStr::new(KERNEL)) && shipped.exists() {
+            shipped
+        } else {
+            self.kernel.clone()
+        }
+    }
+
     /// Whether it is still complete.
     pub(crate) fn is_there(&self) -> bool {
         self.files().all(Path::is_file)
@@ -270,15 +280,40 @@ impl Built {
 }
 
 pub(crate) const KERNEL: &str = "kernel";
+/// The kernel as the distribution has it, where it is another.
+const SHIPPED: &str = "vmlinuz";
 pub(crate) const INITRAMFS: &str = "initramfs.cpio";
 pub(crate) const NESTED: &str = "initramfs-nested.cpio";
 pub(crate) const ROOT: &str = "root.ext4";
 pub(crate) const DISK: &str = "disk.raw";
 
-/// Takes a distribution's kernel into the image in this directory.
+/// Takes a distribution's kernel into the image in this directory; one that is unpacked for that, also as it is.
 pub(crate) fn put_kernel(vmlinuz: &Path, dir: &Path) -> Result<()> {
-    let (kernel, out) = (fs::read(vmlinuz).map_err(Error::file("read", vmlinuz))?, dir.join(KERNEL));
-    fs::write(&out, to_be_started(kernel)).map_err(Error::file("write", &out))
+    let shipped = fs::read(vmlinuz).map_err(Error::file("read", vmlinuz))?;
+    let write = |name: &str, content: &[u8]| {
+        let out = dir.join(name);
+        fs::write(&out, content).map_err(Error::file("write", &out))
+    };
+    match to_be_started(&shipped) {
+        Some(unpacked) => {
+            write(KERNEL, &unpacked)?;
+            write(SHIPPED, &shipped)?;
+            seal(dir, &[SHIPPED])
+        }
+        None => write(KERNEL, &shipped),
+    }
+}
+
+/// Gives the image in this directory the kernel of another one, of which there are some 70 MB that never change.
+pub(crate) fn share_kernel(of: &Image, dir: &Path) -> Result<()> {
+    let shipped = of.shipped_kernel();
+    let share = |kernel: &Path, name: &str| {
+        let out = dir.join(name);
+        let shared = fs::hard_link(kernel, &out).or_else(|_| fs::copy(kernel, &out).map(drop));
+        shared.map_err(Error::file("copy", kernel))
+    };
+    share(&of.kernel, KERNEL)?;
+    if shipped == of.kernel { Ok(()) } else { share(&shipped, SHIPPED) }
 }
 
 /// Makes files of an image read-only.

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Raised with every change to what is made of such files.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// What the name of such an image begins with.
 pub(crate) const PREFIX: &str = "own:";
 /// The share of the whole, in percent, at which the files have been made.

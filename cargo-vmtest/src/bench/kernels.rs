@@ -1,38 +1,31 @@
 //! The kernel of our own configuration, beside the distribution's.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::fs;
 
 use vmtest_images::{Cache, Image, ensure, find, kernel_by_name};
 
 use super::{
     Figure, Pairs,
     boot::{Machine, first_instruction, first_process},
-    in_turns, run_command,
+    in_turns,
 };
 
 const SMALL: &str = "small";
-/// An image in which the kernel is as its package has it, too.
-const SHIPPED_IN: &str = "debian-12";
 
 /// Boots the same initramfs with each of them, and takes from that what QEMU and its firmware need before any kernel. The small kernel
 /// takes minutes to be made, so it must be in the cache.
 pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
     let cache = Cache::open(Cache::default_dir(rustix::process::geteuid().as_raw())).map_err(|e| e.to_string())?;
-    let made = |name: &str| ensure(&cache, &name.into(), &()).map_err(|e| e.to_string());
-    let (image, debian) = (made("micro")?, made(SHIPPED_IN)?);
+    let image = ensure(&cache, &"micro".into(), &()).map_err(|e| e.to_string())?;
     let name = kernel_by_name(SMALL.as_ref()).ok_or("it is no kernel")?;
     let small = find(&cache, &name).map_err(|e| e.to_string())?.ok_or_else(|| {
         format!("the kernel is not in the cache: `cargo vmtest image build {name}` makes it, in some ten minutes")
     })?;
-    let _held = [&image, &debian, &small].map(Image::hold);
+    let _held = [&image, &small].map(Image::hold);
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let ours = Machine::micro(small.kernel.clone(), image.initramfs.clone());
-    let of_image = Machine { kernel: debian.kernel.clone(), ..ours.clone() };
-    let shipped = Machine { kernel: shipped(&debian, dir.path())?, arguments: "", ..ours.clone() };
+    let of_image = Machine { kernel: image.kernel.clone(), ..ours.clone() };
+    let shipped = Machine { kernel: image.shipped_kernel(), arguments: "", ..ours.clone() };
     let empty = dir.path().join("empty");
     fs::write(&empty, empty_kernel()).map_err(|e| e.to_string())?;
     let empty = Machine { kernel: empty, ..ours.clone() };
@@ -85,13 +78,4 @@ fn empty_kernel() -> Vec<u8> {
         note,
     ]
     .concat()
-}
-
-/// Takes the kernel of a Debian as its package has it to this directory.
-fn shipped(image: &Image, dir: &Path) -> Result<PathBuf, String> {
-    let root = image.root.as_ref().ok_or("it has no root file system")?;
-    let kernel = dir.join("vmlinuz");
-    let dump = format!("dump /boot/vmlinuz-{} {}", image.kernel_version, kernel.display());
-    run_command(Command::new("/sbin/debugfs").args(["-R", &dump]).arg(&root.disk))?;
-    if kernel.exists() { Ok(kernel) } else { Err(format!("there is no kernel in {}", root.disk.display())) }
 }

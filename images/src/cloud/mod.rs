@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Raised with every change to what is made of an image.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// What the name of such an image begins with.
 pub(crate) const PREFIX: &str = "cloud:";
 /// What the name of one begins with that comes from the network, behind that.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Raised with every change to what is built.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// What packages are called that have the modules of a kernel, where its own has none.
 const MODULES: &str = "linux-modules-";
 /// The share of the whole, in percent, at which each part of a build begins; downloading takes most of it.

@@ -26,13 +26,13 @@ pub(crate) use self::registry::{PREFIX as REGISTRY, Pull, whole};
 use self::{platform::Found, store::Store};
 use crate::{
     Cache, Error, Image, Progress, Result,
-    image::{Built, INITRAMFS, KERNEL, NESTED, Part, ROOT, seal},
+    image::{Built, INITRAMFS, KERNEL, NESTED, Part, ROOT, seal, share_kernel},
     inside::{Inside, no_space},
     key::short_of,
 };
 
 /// Raised with every change to what is built, beside that of the scripts.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// What the name of an image in a layout begins with.
 pub(crate) const PREFIX: &str = "oci:";
 /// Run inside: makes the disk of the tree.
@@ -199,11 +199,7 @@ impl Request {
 
     /// Puts kernel and initramfs beside the disk: those of the micro image, and behind them what this one adds.
     fn pack(&self, micro: &Image, entrypoint: &runtime::Runtime, out: &Path) -> Result<()> {
-        let kernel = out.join(KERNEL);
-        // Some 50 MB, which never change.
-        fs::hard_link(&micro.kernel, &kernel)
-            .or_else(|_| fs::copy(&micro.kernel, &kernel).map(drop))
-            .map_err(Error::file("copy", &micro.kernel))?;
+        share_kernel(micro, out)?;
         for (base, name) in [(&micro.initramfs, INITRAMFS), (&micro.nested, NESTED)] {
             entrypoint.append_to(base, &out.join(name)).map_err(Error::file("write", out.join(name)))?;
         }

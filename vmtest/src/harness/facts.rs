@@ -133,10 +133,15 @@ pub(super) fn gather(
     let build = hypervisor.is_ok() && missing.is_empty() && fixtures.iter().all(|(_, built)| built.is_ok());
     let own_kernel = hypervisor.as_ref().is_ok_and(|found| found.capabilities().has(Capability::OwnKernel));
     let elf = hypervisor.as_ref().is_ok_and(|found| found.boots_elf_only());
+    let form = match elf {
+        true => KernelForm::Elf,
+        false if spec.requires.contains(&Capability::Screenshot) => KernelForm::Shipped,
+        false => KernelForm::OfImage,
+    };
     let mut image = |spec: &ImageSpec, then: Option<&str>, may_build: bool| {
         // Nor is one built that this backend cannot run, which the plan says.
         let build = build && may_build && (own_kernel || spec.needs_no_kernel());
-        let facts = find_image(&cache, spec, then, recorder, build.then_some(elf)).map(|found| {
+        let facts = find_image(&cache, spec, then, recorder, build.then_some(form)).map(|found| {
             found.map(|(facts, hold)| {
                 held.images.push(hold);
                 facts
@@ -247,14 +252,24 @@ pub fn backends() -> Result<Vec<Backend>, Error> {
     Ok(hypervisor::NAMES.iter().map(|&name| backend(name)).collect())
 }
 
-/// The image, built if the cache does not have it and it shall be, with its kernel as it was before it was compressed or
-/// as it is; else there may be none. That of then, if there is one that a run repeats, in place of the one of now.
+/// How machines are to be given the kernel of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KernelForm {
+    /// As the image has it.
+    OfImage,
+    /// As it was before it was compressed.
+    Elf,
+    /// As the distribution has it: one that has not asked a BIOS for the screen writes nothing there.
+    Shipped,
+}
+
+/// The image, built if the cache does not have it and it shall be, with its kernel in this form; else there may be none. That of then, if there is one that a run repeats, in place of the one of now.
 fn find_image(
     cache: &Path,
     spec: &ImageSpec,
     then: Option<&str>,
     recorder: &Recorder,
-    build: Option<bool>,
+    build: Option<KernelForm>,
 ) -> Result<Option<(ImageFacts, vmtest_images::Held)>, String> {
     let make = |cache: &vmtest_images::Cache| {
         let show = |what: &str, percent| Event::Image { what: what.to_owned(), percent };
@@ -262,13 +277,17 @@ fn find_image(
         vmtest_images::ensure(cache, spec, &progress)
     };
     let find = |cache: &vmtest_images::Cache| -> vmtest_images::Result<_> {
-        let Some(elf) = build else { return vmtest_images::find(cache, spec) };
+        let Some(form) = build else { return vmtest_images::find(cache, spec) };
         let mut image = match then.map(|then| cache.by_id(then)).transpose()?.flatten() {
             Some(image) => image,
             None => make(cache)?,
         };
-        if elf && image.cloud.as_ref().is_none_or(|cloud| cloud.no_kernel.is_none()) {
-            image.kernel = vmtest_images::vmlinux(cache, &image.kernel)?;
+        if image.cloud.as_ref().is_none_or(|cloud| cloud.no_kernel.is_none()) {
+            image.kernel = match form {
+                KernelForm::OfImage => image.kernel,
+                KernelForm::Elf => vmtest_images::vmlinux(cache, &image.kernel)?,
+                KernelForm::Shipped => image.shipped_kernel(),
+            };
         }
         Ok(Some(image))
     };
