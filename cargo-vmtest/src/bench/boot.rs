@@ -167,14 +167,6 @@ pub(super) fn first_process(machine: &Machine) -> Result<Duration, String> {
     Ok(began.elapsed())
 }
 
-/// Starts a QEMU with a kernel that resets the machine at once, and waits until it has ended.
-pub(super) fn first_instruction(machine: &Machine) -> Result<Duration, String> {
-    let began = Instant::now();
-    let mut guest = Bare::start(machine)?;
-    let ended = guest.qemu.wait().map_err(|e| format!("cannot wait for QEMU: {e}"))?;
-    if ended.success() { Ok(began.elapsed()) } else { Err(format!("a bare QEMU came to no kernel: {ended}")) }
-}
-
 struct Bare {
     qemu: Child,
     port: u16,
