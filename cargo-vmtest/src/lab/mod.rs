@@ -151,10 +151,13 @@ fn ship(program: &Path, package: Option<PathBuf>) -> Result<Shipped, String> {
     let images = vmtest_images::Cache::open(&cache).map_err(|e| e.to_string())?;
     eprintln!("lab: collecting what is shipped");
     let image = vmtest_images::ensure(&images, &"micro".into(), &()).map_err(|e| e.to_string())?;
+    // A machine with a screen is given that one.
+    let shipped = Some(image.shipped_kernel()).filter(|shipped| *shipped != image.kernel);
     let Image { kernel, initramfs, nested, .. } = image;
     let record = vmtest_images::record(&images, &"micro".into()).map_err(|e| e.to_string())?;
     let vmms: Vec<_> = ["qemu", "cloud-hypervisor", "firecracker"].iter().filter_map(|vmm| set_path(vmm)).collect();
-    let root = root::stage(&cache.join("lab"), &vmms, program, &[kernel, initramfs, nested, record])?;
+    let files: Vec<_> = [kernel, initramfs, nested, record].into_iter().chain(shipped).collect();
+    let root = root::stage(&cache.join("lab"), &vmms, program, &files)?;
     let failed = |e: io::Error| format!("cannot copy {}: {e}", program.display());
     let dir = tempfile::tempdir().map_err(failed)?;
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
