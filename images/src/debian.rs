@@ -18,7 +18,7 @@ use crate::{
     image::{Built, INITRAMFS, KERNEL, NESTED, ROOT, put_kernel, seal},
     initramfs::{self, Contents},
     inside::{Inside, no_space},
-    key::short_of,
+    key::short,
     packages,
 };
 
@@ -104,7 +104,7 @@ impl Request {
         // So that no script is a package.
         add(b"");
         add(self.script.as_deref().unwrap_or_default());
-        short_of(&hasher)
+        short(hasher.finalize())
     }
 
     /// Builds the image in a directory that is removed with everything else in it afterwards.
@@ -135,7 +135,7 @@ impl Request {
         progress.step(100, "done");
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.key().as_bytes()).update(&versions).update(kernel_version.as_bytes());
-        let key = short_of(&hasher);
+        let key = short(hasher.finalize());
         let (root, memory) = (Some(LABEL.to_owned()), Some(MEMORY));
         Ok(Built { root, memory, asks_firmware, ..Built::new(key, out, kernel_version) })
     }

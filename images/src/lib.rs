@@ -45,7 +45,9 @@ pub use kept::{Held, KeptImage};
 pub use kernels::{kernel_by_name, kernel_release};
 pub use own::{OwnFiles, OwnImage, key_of_files};
 pub use programs::{install, installed};
-pub use seed::{FIRMWARE_FILE, GuestConfig, HostKey, Interface, Mount, RootMount, append_seed, write_facts};
+pub use seed::{
+    FIRMWARE_FILE, GuestConfig, HostKey, Interface, Mount, RootMount, append_seed, mount_options, write_facts,
+};
 pub use spec::ImageSpec;
 pub use tree::{tree, write_seed};
 pub use vmlinux::vmlinux;

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     Error, Progress, Result, cloud,
     image::{Built, DISK, Part},
-    key::short_of,
+    key::short,
 };
 
 /// Raised with every change to what is made of such files.
@@ -73,7 +73,7 @@ impl OwnImage {
         let key = self.key.as_deref().map_err(String::as_str)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&FORMAT.to_le_bytes()).update(self.name.as_bytes()).update(&[0]).update(key.as_bytes());
-        Ok(short_of(&hasher))
+        Ok(short(hasher.finalize()))
     }
 
     /// Builds the image in a directory that is removed with everything else in it afterwards.
@@ -122,7 +122,7 @@ pub fn key_of_files<'a>(paths: impl IntoIterator<Item = &'a Path>) -> io::Result
         let (whole, meta) = look_at(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
         hash_of_file(&mut hasher, &whole, &meta);
     }
-    Ok(short_of(&hasher))
+    Ok(short(hasher.finalize()))
 }
 
 /// A file as it really is called.

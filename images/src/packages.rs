@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{Error, Result, key::short_of};
+use crate::{Error, Result, key::short};
 
 /// Apt drops root's rights for downloads, which fails in directories of root and in user namespaces.
 const AS_CALLER: &str = "APT::Sandbox::User=root";
@@ -94,7 +94,7 @@ pub(crate) fn key_of(recipe: impl AsRef<[u8]>, files: &[PathBuf]) -> String {
     for name in files.iter().filter_map(|file| file.file_name()) {
         hasher.update(name.as_encoded_bytes()).update(b"\0");
     }
-    short_of(&hasher)
+    short(hasher.finalize())
 }
 
 /// Unpacks a package's files into a directory; runs none of its scripts.

@@ -30,7 +30,7 @@ use crate::{
     Algorithm, Cache, Digest, Error, Fetch, Progress, Result,
     image::{Built, CloudDisk, DISK, INITRAMFS, KERNEL, Part, put_kernel, seal},
     kernels::kernel_release,
-    key::short_of,
+    key::short,
     own::{hash_of_file, look_at},
 };
 
@@ -85,7 +85,7 @@ fn with_digest(text: &str) -> Option<Result<Fetch>> {
 fn key_of(digest: Digest) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&FORMAT.to_le_bytes()).update(digest.to_string().as_bytes());
-    short_of(&hasher)
+    short(hasher.finalize())
 }
 
 impl Request {
@@ -119,7 +119,7 @@ impl Request {
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(&FORMAT.to_le_bytes());
                 hash_of_file(&mut hasher, path, meta);
-                short_of(&hasher)
+                short(hasher.finalize())
             }
             Source::Network(fetch) | Source::Catalog(_, fetch) => key_of(fetch.digest()),
         }
@@ -133,7 +133,7 @@ impl Request {
             Source::Catalog(..) => {
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(self.key().as_bytes()).update(self.name.as_bytes());
-                short_of(&hasher)
+                short(hasher.finalize())
             }
         }
     }

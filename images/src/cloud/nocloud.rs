@@ -9,16 +9,13 @@ use std::{
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions, format_volume};
 use serde_json::{Value, json};
 
-use crate::{GuestConfig, Interface, Mount, key::short_of, shell::quoted};
+use crate::{GuestConfig, Interface, Mount, key::short, seed::mount_options, shell::quoted};
 
 /// The label by which cloud-init finds it. It takes a FAT or an ISO 9660 and nothing else (`DataSourceNoCloud`).
 const LABEL: [u8; 11] = *b"CIDATA     ";
 /// Bytes of the disk beside what is in it; a FAT has at least some sectors.
 const ROOM: u64 = 256 << 10;
 const HEADER: &str = "#cloud-config\n";
-
-/// As the other initramfs mounts what is written.
-const WRITTEN: &str = "rw,noinit_itable";
 
 /// Writes the disk to `out`, in place of what is there.
 ///
@@ -50,7 +47,7 @@ pub fn write_nocloud(out: &Path, config: &GuestConfig) -> io::Result<()> {
 fn meta_data(config: &GuestConfig) -> Value {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&config.host_key.public).update(config.hostname.as_bytes());
-    let id = short_of(&hasher);
+    let id = short(hasher.finalize());
     json!({ "instance-id": format!("vmtest-{id}"), "local-hostname": config.hostname })
 }
 
@@ -81,9 +78,9 @@ fn user_data(config: &GuestConfig) -> Value {
 fn at_each_boot(config: &GuestConfig) -> String {
     let hosts = config.hosts_file();
     let mount = |Mount { label, at, read_only }: &Mount| {
-        let access = if *read_only { "ro" } else { WRITTEN };
+        let options = mount_options(*read_only);
         let (at, label) = (quoted(at), quoted(&format!("LABEL={label}")));
-        format!("mkdir -p {at} && mount -t ext4 -o {access} {label} {at}\n")
+        format!("mkdir -p {at} && mount -t ext4 -o {options} {label} {at}\n")
     };
     let mounts: String = config.mounts.iter().map(mount).collect();
     format!("cat >/etc/hosts <<'END'\n{hosts}END\n{mounts}")

@@ -81,8 +81,6 @@ while read -r mac address gateway address6 mtu; do
 done </etc/vmtest/interfaces
 echo "vmtest: network up"
 
-# A disk that was made empty has inodes whose place was never cleared; the kernel would do that in the background, beside the test.
-written=rw,noinit_itable
 root=
 if [ -e /etc/vmtest/root ]; then
     read -r lower upper </etc/vmtest/root
@@ -91,7 +89,7 @@ if [ -e /etc/vmtest/root ]; then
         device=$(findfs "LABEL=$label") || failed "there is no disk with the label $label"
         case $label in
         "$lower") mount -t ext4 -o ro "$device" /lower ;;
-        *) mount -t ext4 -o "$written" "$device" /upper ;;
+        *) mount -t ext4 -o rw,noinit_itable "$device" /upper ;;
         esac || failed "cannot mount $label$foreign"
     done
     mkdir -p /upper/files /upper/work &&
@@ -99,10 +97,9 @@ if [ -e /etc/vmtest/root ]; then
         failed "cannot mount the root file system$foreign"
     root=/newroot
 fi
-while read -r label at access; do
+while read -r label at options; do
     device=$(findfs "LABEL=$label") || failed "there is no disk with the label $label"
-    [ "$access" = ro ] || access=$written
-    mkdir -p "$root$at" && mount -t ext4 -o "$access" "$device" "$root$at" || failed "cannot mount $label at $at"
+    mkdir -p "$root$at" && mount -t ext4 -o "$options" "$device" "$root$at" || failed "cannot mount $label at $at"
 done </etc/vmtest/mounts
 echo "vmtest: disks mounted"
 [ -z "$root" ] || . /lib/vmtest/switch.sh

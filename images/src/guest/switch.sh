@@ -32,11 +32,13 @@ for dir in dev sys proc; do
     mount --move "/$dir" "$root/$dir" || failed "cannot hand over /$dir"
 done
 # What its first process would mount too, with a process for each. A kernel that has not all of them has the rest.
-for mount in hugetlbfs:dev/hugepages:nosuid,nodev mqueue:dev/mqueue:nosuid,nodev,noexec \
-    debugfs:sys/kernel/debug:nosuid,nodev,noexec tracefs:sys/kernel/tracing:nosuid,nodev,noexec; do
-    at=${mount#*:}
-    case $at in dev/*) mkdir -p "$root/${at%:*}" ;; esac
-    mount -t "${mount%%:*}" -o "${at#*:}" "${mount%%:*}" "$root/${at%:*}" 2>/dev/null
-done
+while read -r kind at options; do
+    mkdir -p "$root/$at" && mount -t "$kind" -o "$options" "$kind" "$root/$at"
+done 2>/dev/null <<END
+hugetlbfs dev/hugepages nosuid,nodev
+mqueue dev/mqueue nosuid,nodev,noexec
+debugfs sys/kernel/debug nosuid,nodev,noexec
+tracefs sys/kernel/tracing nosuid,nodev,noexec
+END
 echo "vmtest: ready"
 exec switch_root "$root" /sbin/init

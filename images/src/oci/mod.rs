@@ -28,7 +28,7 @@ use crate::{
     Cache, Error, Image, Progress, Result,
     image::{Built, INITRAMFS, KERNEL, NESTED, Part, ROOT, seal, share_kernel},
     inside::{Inside, no_space},
-    key::short_of,
+    key::short,
 };
 
 /// Raised with every change to what is built, beside that of the scripts.
@@ -89,7 +89,7 @@ fn key(of: &[&str]) -> String {
     for part in runtime::OWN_PARTS.iter().chain(of) {
         hasher.update(part.as_bytes());
     }
-    short_of(&hasher)
+    short(hasher.finalize())
 }
 
 impl Request {

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use vmtest_images::mount_options;
+
 use crate::plan::DiskPlan;
 
 /// Compares what is mounted at `$1`, last, with the device `$2` (or any, if that is empty) and the access `$3`.
@@ -32,8 +34,7 @@ pub(crate) fn check(disks: &[DiskPlan], own_kernel: bool) -> Option<String> {
 /// A script that mounts a disk that was plugged in just now, once it is there; it fails, and says why, when it is not in time.
 pub(crate) fn mount(DiskPlan { label, at, read_only, .. }: &DiskPlan, within: Duration) -> String {
     let (label, at, tries) = (quoted(label), quoted(at), within.as_millis() / 50);
-    // As the initramfs does it.
-    let access = if *read_only { "ro" } else { "rw,noinit_itable" };
+    let options = mount_options(*read_only);
     format!(
         r#"tries={tries}
 until device=$(findfs LABEL={label}); do
@@ -42,7 +43,7 @@ until device=$(findfs LABEL={label}); do
     sleep 0.05
 done 2>/dev/null
 [ -n "$device" ] || {{ echo "there is no disk with the label "{label}; exit 1; }}
-mkdir -p {at} && mount -t ext4 -o {access} "$device" {at}
+mkdir -p {at} && mount -t ext4 -o {options} "$device" {at}
 "#
     )
 }
