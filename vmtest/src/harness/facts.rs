@@ -133,10 +133,12 @@ pub(super) fn gather(
     let build = hypervisor.is_ok() && missing.is_empty() && fixtures.iter().all(|(_, built)| built.is_ok());
     let own_kernel = hypervisor.as_ref().is_ok_and(|found| found.capabilities().has(Capability::OwnKernel));
     let elf = hypervisor.as_ref().is_ok_and(|found| found.boots_elf_only());
-    let form = match elf {
-        true => KernelForm::Elf,
-        false if spec.requires.contains(&Capability::Screenshot) => KernelForm::Shipped,
-        false => KernelForm::OfImage,
+    let form = if elf {
+        KernelForm::Elf
+    } else if spec.requires.contains(&Capability::Screenshot) {
+        KernelForm::Shipped
+    } else {
+        KernelForm::OfImage
     };
     let mut image = |spec: &ImageSpec, then: Option<&str>, may_build: bool| {
         // Nor is one built that this backend cannot run, which the plan says.
@@ -263,7 +265,8 @@ enum KernelForm {
     Shipped,
 }
 
-/// The image, built if the cache does not have it and it shall be, with its kernel in this form; else there may be none. That of then, if there is one that a run repeats, in place of the one of now.
+/// The image, built if the cache does not have it and it shall be, with its kernel in this form; else there may be none. That of
+/// then, if there is one that a run repeats, in place of the one of now.
 fn find_image(
     cache: &Path,
     spec: &ImageSpec,

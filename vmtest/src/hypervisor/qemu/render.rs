@@ -65,10 +65,11 @@ pub(super) fn render(node: &NodePlan, from: Option<&Saved>, program: &str, accel
     match node.firmware.as_deref() {
         None => {
             let one = node.cpus == 1 && node.max_cpus.is_none() && !node.nested;
-            let emulated = accelerator == Accelerator::Tcg;
-            let ours = [(EMULATED_ARGUMENTS, emulated), (ALONE_ARGUMENTS, emulated && one)];
-            let ours = ours.into_iter().filter(|(_, told)| *told).map(|(arguments, _)| arguments);
-            let cmdline = ours.chain([node.cmdline.as_str()]).collect::<Vec<_>>().join(" ");
+            let cmdline = match accelerator {
+                Accelerator::Kvm => node.cmdline.clone(),
+                Accelerator::Tcg if one => format!("{EMULATED_ARGUMENTS} {ALONE_ARGUMENTS} {}", node.cmdline),
+                Accelerator::Tcg => format!("{EMULATED_ARGUMENTS} {}", node.cmdline),
+            };
             args.pair("-kernel", &node.kernel).pair("-initrd", &node.initramfs).pair("-append", cmdline);
         }
         Some(BIOS) => {}
