@@ -22,6 +22,8 @@ use crate::{
 /// Raised with every change to what is built, beside the configuration.
 const FORMAT: u32 = 3;
 const CONFIG: &str = include_str!("small.config");
+/// What each file of the source includes first.
+const FIRST: &str = include_str!("small.h");
 /// The package that stands for the source of the distribution's kernel, and how the names of those begin.
 const SOURCE: (&str, &str) = ("linux-source", "linux-source-");
 /// What builds a kernel, with its packages.
@@ -50,7 +52,7 @@ const SAME_EVERYWHERE: &[(&str, &str)] =
 
 /// Identifies how it is made.
 pub(super) fn recipe() -> Hash {
-    blake3::hash(format!("{FORMAT} {} {CONFIG}", initramfs::modules_recipe()).as_bytes())
+    blake3::hash(format!("{FORMAT} {} {CONFIG} {FIRST}", initramfs::modules_recipe()).as_bytes())
 }
 
 /// Makes the kernel.
@@ -90,13 +92,16 @@ pub(super) fn build(work: &Path, progress: &dyn Progress) -> Result<Built> {
 /// Configures and compiles it; the result is the kernel as an ELF file, which every VMM loads, and which no emulated processor has
 /// to unpack first.
 fn compile(work: &Path, source: &Path, objects: &Path, progress: &dyn Progress) -> Result<PathBuf> {
-    let config = work.join("small.config");
-    fs::write(&config, CONFIG).map_err(Error::file("write", &config))?;
+    let (config, first) = (work.join("small.config"), work.join("small.h"));
+    for (file, content) in [(&config, CONFIG), (&first, FIRST)] {
+        fs::write(file, content).map_err(Error::file("write", file))?;
+    }
     let make = |target: &str| {
         let mut make = Command::new("make");
         make.arg(format!("O={}", objects.display())).arg(target).current_dir(source);
         // What a make around this one says is about that.
         make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env("KCONFIG_ALLCONFIG", &config);
+        make.env("KCFLAGS", format!("-include {}", first.display()));
         make.envs(SAME_EVERYWHERE.iter().copied());
         make
     };

@@ -94,7 +94,7 @@ pub fn checks() -> Result<Vec<Check>, Error> {
 fn kvm() -> Check {
     let probe = probe_kvm(Path::new(KVM));
     let health = if probe == KvmProbe::Works { Health::Good } else { Health::Limited };
-    let slow = if probe.works() { "" } else { "; QEMU emulates, and a machine takes three seconds to boot" };
+    let slow = if probe.works() { "" } else { "; QEMU emulates, and a machine takes two to three seconds to boot" };
     Check::new("KVM", health, format!("{probe}{slow}"))
 }
 
