@@ -213,6 +213,23 @@ mod tests {
         assert_eq!((&bytes[104..154], &bytes[156..162]), (&[2; 50][..], &b"070701"[..]));
     }
 
+    #[test]
+    fn a_mount_is_a_label_a_place_and_options() {
+        let mount = |label: &str, read_only| Mount { label: label.into(), at: format!("/srv/{label}"), read_only };
+        let mounts = vec![mount("data", true), mount("scratch", false)];
+        let archive = write_archive(Vec::new(), &GuestConfig { mounts, ..config() }).expect("memory takes it");
+        let mut archive = archive.as_slice();
+        let text = loop {
+            let mut entry = cpio::newc::Reader::new(archive).expect("it has the file");
+            if entry.entry().name() == "etc/vmtest/mounts" {
+                break io::read_to_string(&mut entry).expect("it is text");
+            }
+            archive = entry.finish().expect("it goes on");
+        };
+        // A system of somebody else reads it.
+        assert_eq!(text, "data /srv/data ro\nscratch /srv/scratch rw,noinit_itable\n");
+    }
+
     fn config() -> GuestConfig {
         GuestConfig {
             hostname: "alice".into(),
