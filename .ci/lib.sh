@@ -20,6 +20,15 @@ make_room_for_qemu() {
     fi
 }
 
+# With it, tests of images push some and pull them; without, they say that they are not run.
+a_registry() {
+    local as_root=()
+    command -v docker-registry >/dev/null && return
+    [ "$(id -u)" = 0 ] || as_root=(sudo -n)
+    { "${as_root[@]}" apt-get update -q && "${as_root[@]}" apt-get install -y -q --no-install-recommends docker-registry; } ||
+        echo "not run: tests with a registry, since docker-registry cannot be installed"
+}
+
 # What must pass elsewhere, or needs the rights of root or a compiler: not for a user who is not root.
 not_without_root=(--skip real:: --skip qemu:: --skip as_root:: --skip nextest)
 
