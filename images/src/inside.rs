@@ -88,7 +88,7 @@ impl Inside {
 pub(crate) fn no_space(printed: &[String], tree: &Path) -> Option<Error> {
     // Where the directory of this build is, which is gone when somebody reads this.
     let full = || Error::Full { dir: tree.ancestors().nth(2).unwrap_or(tree).to_owned() };
-    printed.iter().any(|line| line.contains(packages::NO_SPACE)).then(full)
+    printed.iter().any(|line| packages::says_no_space(line)).then(full)
 }
 
 /// A process that keeps a user namespace until it is dropped.

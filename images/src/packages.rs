@@ -13,8 +13,8 @@ use crate::{Error, Result, key::short};
 
 /// Apt drops root's rights for downloads, which fails in directories of root and in user namespaces.
 const AS_CALLER: &str = "APT::Sandbox::User=root";
-/// What programs say of `ENOSPC` in the C locale.
-pub(crate) const NO_SPACE: &str = "No space left on device";
+/// What programs say of a full disk in the C locale: of `ENOSPC`, and apt of what it does not begin to fetch.
+const NO_SPACE: &[&str] = &["No space left on device", "You don't have enough free space in "];
 /// How many bytes of what a failed program said are shown.
 const SHOWN_COMPLAINTS: usize = 4096;
 
@@ -102,6 +102,11 @@ pub(crate) fn unpack(package: &Path, dir: &Path) -> Result<()> {
     run(Command::new("dpkg-deb").arg("-x").arg(package).arg(dir).current_dir(dir)).map(drop)
 }
 
+/// Whether a program that has said this found the disk full.
+pub(crate) fn says_no_space(said: &str) -> bool {
+    NO_SPACE.iter().any(|words| said.contains(words))
+}
+
 /// Runs a program and gives what it printed.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
     let mut printed = String::new();
@@ -130,7 +135,7 @@ pub(crate) fn run_watched(command: &mut Command, mut line: impl FnMut(&str)) -> 
         let mut text = vec![0; SHOWN_COMPLAINTS];
         let length = complaints.read_at(&mut text, 0).unwrap_or_default();
         let text = String::from_utf8_lossy(&text[..length]);
-        if let Some(dir) = command.get_current_dir().filter(|_| text.contains(NO_SPACE)) {
+        if let Some(dir) = command.get_current_dir().filter(|_| says_no_space(&text)) {
             return Err(Error::Full { dir: dir.to_owned() });
         }
         return Err(failed(format!("{status}: {}", text.trim())));
@@ -153,6 +158,24 @@ mod tests {
         assert!(
             run(&mut Command::new("/nonexistent")).expect_err("there is none").to_string().contains("No such file")
         );
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let said = |words: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", "echo \"$0\" >&2; exit 1", words]).current_dir(dir.path());
+            run(&mut command).expect_err("it fails").to_string()
+        };
+        let full = format!("no space left in {}: ", dir.path().display());
+        for words in [
+            "tar: x: Cannot write: No space left on device",
+            "E: You don't have enough free space in /var/cache/apt/archives/.",
+        ] {
+            assert!(said(words).starts_with(&full), "{words}");
+        }
+        assert!(said("E: Couldn't determine free space in /x").contains("failed: exit status: 1: E: Couldn't"));
     }
 
     #[test]
