@@ -394,12 +394,15 @@ fn work_prefix(stem: &str) -> String {
     format!(".{stem}-build-")
 }
 
-/// Removes what killed builds left; the caller holds the lock, so nobody builds now.
+/// Removes what killed builds left; the caller holds the lock, so nobody builds now. What cannot be removed, as where a program that
+/// is about to end still writes, is in nobody's way and stays for the next one.
 fn remove_stale(cache: &Cache, stem: &str) -> Result<()> {
     let read = |path: &Path| fs::read_dir(path);
     for entry in read(&cache.images()).map_err(Error::file("read", cache.images()))?.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&work_prefix(stem)) {
-            fs::remove_dir_all(entry.path()).map_err(Error::file("remove", entry.path()))?;
+        if entry.file_name().to_string_lossy().starts_with(&work_prefix(stem))
+            && let Err(e) = fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!("{} of a killed build stays: {e}", entry.path().display());
         }
     }
     Ok(())
@@ -416,5 +419,17 @@ mod tests {
         let error = find(&cache, &"mikro".into()).expect_err("there is no such image").to_string();
         assert_eq!(error, "there is no image `mikro`: known are micro, debian-12, debian-13");
         assert!(find(&cache, &"micro".into()).expect("it is known").is_none());
+    }
+
+    #[test]
+    fn what_a_killed_build_has_left_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let cache = Cache::open(dir.path()).expect("a cache");
+        let left = |name: &str| cache.images().join(work_prefix("micro-1") + name);
+        fs::create_dir_all(left("gone").join("root")).expect("it can be made");
+        // No directory, so it cannot be removed as one.
+        fs::write(left("stays"), "").expect("it can be written");
+        remove_stale(&cache, "micro-1").expect("it goes on");
+        assert_eq!([left("gone").exists(), left("stays").exists()], [false, true]);
     }
 }

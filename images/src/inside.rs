@@ -12,13 +12,18 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-use rustix::process::geteuid;
+use rustix::{
+    process::geteuid,
+    thread::{CapabilitySet, capabilities},
+};
 
 use crate::{Error, Result, packages};
 
 /// As many ids as a system has.
 const IDS: u32 = 1 << 16;
-/// Kills what is started when this process dies, in mounts and process ids of its own, with everything in them.
+/// Kills what is started when this process dies; more precisely, when the thread ends that has started it, and that waits for it.
+const DIES: &[&str] = &["setpriv", "--pdeathsig", "KILL"];
+/// The same in mounts and process ids of its own, with everything in them.
 const ALONE: &[&str] = &["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"];
 /// In namespaces that this process has made, but not under it.
 const HOLDER: &[&str] = &["setpriv", "--pdeathsig", "KILL", "unshare", "--user", "sh", "-c", "echo; exec cat"];
@@ -82,6 +87,25 @@ impl Inside {
         }
         child.wait().map_err(failed)
     }
+}
+
+/// The same command, of which nothing outlives this process: what it starts itself ends with it too. Without the right to process
+/// ids of its own only the program itself does.
+pub(crate) fn alone(command: &Command) -> Command {
+    let may = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+    let words = if may { ALONE } else { DIES };
+    let mut alone = Command::new(words[0]);
+    alone.args(&words[1..]).arg(command.get_program()).args(command.get_args());
+    if let Some(dir) = command.get_current_dir() {
+        alone.current_dir(dir);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => alone.env(name, value),
+            None => alone.env_remove(name),
+        };
+    }
+    alone
 }
 
 /// That there was no space for what a script makes in this tree of a build, if what it has printed says so.

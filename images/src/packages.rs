@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeSet,
+    env,
+    ffi::OsStr,
     fs,
     io::{BufRead, BufReader},
     os::unix::fs::FileExt,
@@ -9,7 +11,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{Error, Result, key::short};
+use rustix::io::Errno;
+
+use crate::{Error, Result, inside::alone, key::short};
 
 /// Apt drops root's rights for downloads, which fails in directories of root and in user namespaces.
 const AS_CALLER: &str = "APT::Sandbox::User=root";
@@ -69,7 +73,7 @@ pub(crate) fn download(packages: &BTreeSet<String>, dir: &Path, downloaded: impl
     fs::create_dir_all(dir).map_err(Error::file("make", dir))?;
     let mut command = Command::new("apt-get");
     command.args(["download", "-q", "-o", AS_CALLER, "-o", "APT::Status-Fd=1"]).args(packages).current_dir(dir);
-    run_watched(&mut command, |line| {
+    run_watched(&command, |line| {
         if let Some(percent) = percent_of(line) {
             downloaded(percent);
         }
@@ -107,24 +111,40 @@ pub(crate) fn says_no_space(said: &str) -> bool {
     NO_SPACE.iter().any(|words| said.contains(words))
 }
 
+/// Whether there is such a program: a file where it is a path, else one of this name in `PATH`.
+pub(crate) fn is_there(program: &OsStr) -> bool {
+    let file = Path::new(program);
+    let path = env::var_os("PATH").unwrap_or_default();
+    if file.components().count() > 1 {
+        file.is_file()
+    } else {
+        env::split_paths(&path).any(|dir| dir.join(file).is_file())
+    }
+}
+
 /// Runs a program and gives what it printed.
-pub(crate) fn run(command: &mut Command) -> Result<String> {
+pub(crate) fn run(command: &Command) -> Result<String> {
     let mut printed = String::new();
     run_watched(command, |line| printed.extend([line, "\n"]))?;
     Ok(printed)
 }
 
-/// Runs a program and hands over each line that it prints, as it comes.
-pub(crate) fn run_watched(command: &mut Command, mut line: impl FnMut(&str)) -> Result<()> {
+/// Runs a program and hands over each line that it prints, as it comes. Nothing of it outlives this process.
+pub(crate) fn run_watched(command: &Command, mut line: impl FnMut(&str)) -> Result<()> {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let shown = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let failed = |why: String| Error::Tool { command: shown.clone(), why };
     // In a file, so that a program that complains at length never waits for us.
-    let complaints = tempfile::tempfile().map_err(Error::file("make a file in", std::env::temp_dir()))?;
+    let complaints = tempfile::tempfile().map_err(Error::file("make a file in", env::temp_dir()))?;
     let stderr = complaints.try_clone().map_err(|e| failed(e.to_string()))?;
-    command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
-    let program = command.get_program().to_string_lossy().into_owned();
-    let mut child = command.spawn().map_err(|source| Error::NoTool { program, source })?;
+    let no_tool = |program: &OsStr, source| Error::NoTool { program: program.to_string_lossy().into_owned(), source };
+    // What starts it says that in its own way.
+    if !is_there(command.get_program()) {
+        return Err(no_tool(command.get_program(), Errno::NOENT.into()));
+    }
+    let mut alone = alone(command);
+    alone.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+    let mut child = alone.spawn().map_err(|source| no_tool(alone.get_program(), source))?;
     let stdout = child.stdout.take().expect("it was asked for");
     for bytes in BufReader::new(stdout).split(b'\n') {
         let bytes = bytes.map_err(|e| failed(e.to_string()))?;
@@ -155,9 +175,7 @@ mod tests {
     fn a_failed_program_is_shown_with_what_it_said() {
         let error = run(Command::new("sh").args(["-c", "echo out; echo why >&2; exit 3"])).expect_err("it fails");
         assert_eq!(error.to_string(), "`sh -c echo out; echo why >&2; exit 3` failed: exit status: 3: why");
-        assert!(
-            run(&mut Command::new("/nonexistent")).expect_err("there is none").to_string().contains("No such file")
-        );
+        assert!(run(&Command::new("/nonexistent")).expect_err("there is none").to_string().contains("No such file"));
     }
 
     #[test]
@@ -166,7 +184,7 @@ mod tests {
         let said = |words: &str| {
             let mut command = Command::new("sh");
             command.args(["-c", "echo \"$0\" >&2; exit 1", words]).current_dir(dir.path());
-            run(&mut command).expect_err("it fails").to_string()
+            run(&command).expect_err("it fails").to_string()
         };
         let full = format!("no space left in {}: ", dir.path().display());
         for words in [

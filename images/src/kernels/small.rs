@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -105,7 +105,7 @@ fn compile(work: &Path, source: &Path, objects: &Path, progress: &dyn Progress) 
         make.envs(SAME_EVERYWHERE.iter().copied());
         make
     };
-    packages::run(&mut make("allnoconfig"))?;
+    packages::run(&make("allnoconfig"))?;
     let mut lines = 0;
     let jobs = thread::available_parallelism().map_or(1, usize::from);
     packages::run_watched(make("vmlinux").arg(format!("-j{jobs}")), |_| {
@@ -119,9 +119,7 @@ fn compile(work: &Path, source: &Path, objects: &Path, progress: &dyn Progress) 
 /// # Errors
 /// [`Error::Tools`] with all that is missing.
 fn check_tools() -> Result<()> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let is_there = |tool: &str| env::split_paths(&path).any(|dir| dir.join(tool).is_file());
-    let tools = TOOLS.iter().filter(|(tool, _)| !is_there(tool));
+    let tools = TOOLS.iter().filter(|(tool, _)| !packages::is_there(tool.as_ref()));
     let header = (!Path::new(HEADER.0).is_file()).then_some(&HEADER);
     let missing: Vec<_> = tools.chain(header).collect();
     if missing.is_empty() {
