@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Raised with every change to what is built, beside that of the scripts.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// What the name of an image in a layout begins with.
 pub(crate) const PREFIX: &str = "oci:";
 /// Run inside: makes the disk of the tree.

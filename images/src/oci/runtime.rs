@@ -50,7 +50,8 @@ pub(super) fn read(configuration: &ImageConfiguration, root: &Path) -> Result<Ru
     let has_path = env.iter().any(|variable| variable.starts_with("PATH="));
     let split = |variable: String| {
         let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
-        let ok = !name.is_empty() && name.bytes().all(|c| c == b'_' || c.is_ascii_alphanumeric());
+        let begins = name.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic());
+        let ok = begins && name.bytes().all(|c| c == b'_' || c.is_ascii_alphanumeric());
         // Others cannot be told to any shell.
         ok.then(|| (name.to_owned(), value.to_owned()))
     };
@@ -185,7 +186,7 @@ mod tests {
         let config = ConfigBuilder::default()
             .user(user)
             .entrypoint(command.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
-            .env(vec!["GREETING=it's".to_owned(), "A-B=not told".to_owned()])
+            .env(["GREETING=it's", "A-B=not told", "7ZIP=not told", "=not told", "_A7=b"].map(str::to_owned).to_vec())
             .working_dir("/srv")
             .build()
             .unwrap();
@@ -218,6 +219,7 @@ mod tests {
         expect![[r"
             export PATH='/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
             export GREETING='it'\''s'
+            export _A7='b'
         "]]
         .assert_eq(&runtime.exports());
         let runtime = read(&configuration("", &["/bin/sh"]), root.path()).unwrap();
