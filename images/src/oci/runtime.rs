@@ -2,7 +2,7 @@
 //! that the image lacks; and how its own service is started.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, BufReader, Read, Write},
     path::Path,
 };
@@ -10,6 +10,7 @@ use std::{
 use cpio::newc::Reader;
 use goblin::elf::{Elf, program_header::PT_INTERP};
 use oci_spec::image::ImageConfiguration;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
 use crate::{
     cpio_writer::Archive,
@@ -117,12 +118,7 @@ fn user(text: &str, root: &Path) -> Result<Option<(u32, u32)>, String> {
     if user.is_empty() {
         return Ok(None);
     }
-    // A list that is a link could lead out of the image; none is.
-    let list = |name: &str| {
-        let path = root.join("etc").join(name);
-        let plain = path.symlink_metadata().is_ok_and(|list| list.is_file());
-        if plain { fs::read_to_string(path).unwrap_or_default() } else { String::new() }
-    };
+    let list = |name: &str| list_of(root, &Path::new("etc").join(name)).unwrap_or_default();
     let field = |list: &str, by: usize, value: &str, wanted: usize| {
         let mut lines = list.lines().map(|line| line.split(':').collect::<Vec<_>>());
         lines.find(|line| line.get(by) == Some(&value)).and_then(|line| line.get(wanted)?.parse::<u32>().ok())
@@ -142,6 +138,16 @@ fn user(text: &str, root: &Path) -> Result<Option<(u32, u32)>, String> {
         },
     };
     Ok(Some((uid, gid)).filter(|ids| *ids != (0, 0)))
+}
+
+/// The text of a file of an image. Links lead where they do in the image, and so not to a list of the host.
+fn list_of(root: &Path, path: &Path) -> io::Result<String> {
+    let root = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    // Nobody would write into a pipe that has this name.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = File::from(openat2(&root, path, flags, Mode::empty(), resolve)?);
+    if file.metadata()?.is_file() { io::read_to_string(file) } else { Ok(String::new()) }
 }
 
 /// The content of one file of an archive.
@@ -177,6 +183,8 @@ fn with_loader(mut program: Vec<u8>, loader: &str) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
     use expect_test::expect;
     use oci_spec::image::{ConfigBuilder, ImageConfigurationBuilder, RootFsBuilder};
 
@@ -251,6 +259,24 @@ mod tests {
             assert_eq!(user(text, root.path()).unwrap(), expected, "{text}");
         }
         assert!(user("web:nobody", root.path()).unwrap_err().contains("group `nobody`"));
+    }
+
+    #[test]
+    fn links_of_an_image_lead_to_no_list_of_the_host() {
+        let (root, host) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(host.path().join("passwd"), "web:x:33:44::/:\n").unwrap();
+        let user_by = |link: &Path, to: &Path| {
+            symlink(to, root.path().join(link)).unwrap();
+            let user = user("web", root.path());
+            fs::remove_file(root.path().join(link)).unwrap();
+            user
+        };
+        assert!(user_by(Path::new("etc"), host.path()).is_err());
+        fs::create_dir(root.path().join("etc")).unwrap();
+        assert!(user_by(Path::new("etc/passwd"), &host.path().join("passwd")).is_err());
+        fs::create_dir(root.path().join("usr")).unwrap();
+        fs::write(root.path().join("usr/passwd"), "web:x:3:4::/:\n").unwrap();
+        assert_eq!(user_by(Path::new("etc/passwd"), Path::new("/usr/passwd")), Ok(Some((3, 4))));
     }
 
     #[test]
