@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufReader, Cursor, Read},
+    ops::RangeInclusive,
     panic::resume_unwind,
     sync::{
         atomic::{AtomicU64, Ordering},
@@ -11,13 +12,14 @@ use std::{
 };
 
 use flate2::read::MultiGzDecoder;
-use ruzstd::decoding::StreamingDecoder;
 
-use super::{Wrong, store::Blob};
+use super::{Wrong, frames::Frames, store::Blob};
 
 /// What compressed layers begin with.
 const GZIP: &[u8] = &[0x1f, 0x8b];
-const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+const ZSTD: u32 = 0xfd2f_b528;
+/// What frames of zstd begin with that hold nothing; some write one before all others.
+const SKIPPED: RangeInclusive<u32> = 0x184d_2a50..=0x184d_2a5f;
 /// Bytes that are handed over at once: few files are larger, and a processor's cache has room for some.
 const PIECE: usize = 256 << 10;
 /// Pieces that wait to be written, which is as far as either side is ahead of the other.
@@ -68,12 +70,14 @@ fn hand_over(layer: &mut impl Read, spare: &Receiver<Vec<u8>>, take: &dyn Fn(Vec
 fn decompressed<'a>(layer: &'a mut (impl Read + 'a)) -> io::Result<Box<dyn Read + 'a>> {
     let mut begin = Vec::new();
     layer.by_ref().take(4).read_to_end(&mut begin)?;
-    let (gzip, zstd) = (begin.starts_with(GZIP), begin == ZSTD);
+    let magic = begin.first_chunk().map(|magic| u32::from_le_bytes(*magic));
+    let gzip = begin.starts_with(GZIP);
+    let zstd = magic.is_some_and(|magic| magic == ZSTD || SKIPPED.contains(&magic));
     let whole = Cursor::new(begin).chain(layer);
     Ok(if gzip {
         Box::new(MultiGzDecoder::new(BufReader::with_capacity(PIECE, whole)))
     } else if zstd {
-        Box::new(StreamingDecoder::new(BufReader::with_capacity(PIECE, whole)).map_err(io::Error::other)?)
+        Box::new(Frames::new(BufReader::with_capacity(PIECE, whole)))
     } else {
         Box::new(whole)
     })

@@ -3,6 +3,7 @@
 
 mod ahead;
 mod blobs;
+mod frames;
 mod layer;
 mod platform;
 mod registry;

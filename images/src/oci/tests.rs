@@ -1,6 +1,7 @@
 use std::{io::Write, os::unix::fs::MetadataExt};
 
 use flate2::{Compression, write::GzEncoder};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
@@ -222,12 +223,48 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    compress_to_vec(bytes, CompressionLevel::Fastest)
+}
+
 fn layers() -> [Vec<u8>; 3] {
     let plain = layer(&[("plain", FILE, "1", 0o644)]);
     let zipped = gzip(&layer(&[("zipped", FILE, "2", 0o644)]));
     let packed = layer(&[("packed", FILE, "3", 0o644)]);
-    let packed = ruzstd::encoding::compress_to_vec(packed.as_slice(), ruzstd::encoding::CompressionLevel::Fastest);
-    [plain, zipped, packed]
+    [plain, zipped, zstd(&packed)]
+}
+
+/// A frame that holds nothing, as some tools write them for themselves.
+fn nothing(number: u8) -> Vec<u8> {
+    [&[0x50 + number, 0x2a, 0x4d, 0x18, 5, 0, 0, 0][..], b"hello"].concat()
+}
+
+#[test]
+fn a_layer_may_be_compressed_in_many_parts() {
+    let whole = layer(&[("one", FILE, "1", 0o644), ("two", FILE, "2", 0o644)]);
+    // The first entry ends here: what reads no further takes that for the end of the archive.
+    let (one, two) = whole.split_at(1024);
+    let (middle, rest) = two.split_at(700);
+    for layer in [
+        [zstd(one), zstd(two)].concat(),
+        [zstd(one), zstd(b""), zstd(middle), zstd(rest)].concat(),
+        [nothing(0), zstd(one), nothing(15), nothing(3), zstd(two), nothing(1)].concat(),
+        [gzip(one), gzip(b""), gzip(two)].concat(),
+    ] {
+        let root = TempDir::new().unwrap();
+        let layout = Layout::new(&[(&layer, TAR)]);
+        Request::read(&layout.name()).unwrap().unpack(root.path(), 0, &()).unwrap();
+        assert_eq!([said(&root, "one"), said(&root, "two")], ["1", "2"]);
+    }
+    for layer in [
+        [zstd(one), nothing(0)[..9].to_vec(), zstd(two)].concat(),
+        [zstd(one), zstd(two)[..20].to_vec()].concat(),
+        [zstd(one), b"no frame".to_vec()].concat(),
+        [gzip(one), gzip(two)[..9].to_vec()].concat(),
+    ] {
+        let said = Layout::new(&[(&layer, TAR)]).complaint();
+        assert!(said.contains("cannot be unpacked"), "{said}");
+    }
 }
 
 #[test]
