@@ -58,8 +58,11 @@ impl Layout {
         };
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let layers: Vec<_> = layers.iter().map(|layer| blob("layer.v1.tar", layer)).collect();
+        // They are not compressed, so what they hold is what they are.
+        let diff_ids: Vec<_> = layers.iter().map(|layer| &layer["digest"]).collect();
         let config = json!({
-            "architecture": architecture, "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] }, "config": config,
+            "architecture": architecture, "os": "linux", "rootfs": { "type": "layers", "diff_ids": diff_ids },
+            "config": config,
         });
         let config = blob("config.v1+json", config.to_string().as_bytes());
         let kind = "application/vnd.oci.image.manifest.v1+json";

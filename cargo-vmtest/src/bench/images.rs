@@ -23,21 +23,23 @@ pub(super) fn measure(pairs: u32) -> Result<Vec<Figure>, String> {
     let scratch = tempfile::tempdir().map_err(|e| format!("cannot make a directory: {e}"))?;
     let tree = scratch.path().join("tree");
     fill(&tree).map_err(|e| e.to_string())?;
+    let (plain, zipped) = (scratch.path().join("layer"), scratch.path().join("layer.gz"));
+    tar(&["-c", "-f"], &plain, &tree)?;
+    run_command(Command::new("gzip").arg("--keep").arg(&plain))?;
+    let diff_id = Digest::of_file(&plain).map_err(|e| e.to_string())?;
     let mut figures = Vec::new();
-    for (name, with, compress, extract) in [
-        ("200 MB of a container's image unpacked", "tar -x", "-c", "-x"),
-        ("the same from gzip", "tar -xz", "-cz", "-xz"),
+    for (name, with, layer, extract) in [
+        ("200 MB of a container's image unpacked", "tar -x", &plain, "-x"),
+        ("the same from gzip", "tar -xz", &zipped, "-xz"),
     ] {
-        let layer = scratch.path().join("layer");
-        tar(&[compress, "-f"], &layer, &tree)?;
-        let image = layout(scratch.path(), &layer)?;
+        let image = layout(scratch.path(), layer, &diff_id)?;
         let spec = ImageSpec::from(format!("oci:{}", image.display()).as_str());
         let mut figure = Pairs::default();
         for n in 0..pairs {
             let dirs = ["ours", "theirs"].map(|whose| scratch.path().join(format!("{whose}{n}")));
             dirs.iter().try_for_each(fs::create_dir).map_err(|e| e.to_string())?;
             let ours = || unpack(&spec, &dirs[0]).map_err(|e| e.to_string());
-            let theirs = || tar(&[extract, "-p", "-f"], &layer, &dirs[1]);
+            let theirs = || tar(&[extract, "-p", "-f"], layer, &dirs[1]);
             let [ours, theirs] = in_turns(n, |is_ours| timed(|| if is_ours { ours() } else { theirs() }))?;
             figure.push(ours, theirs);
             dirs.iter().try_for_each(fs::remove_dir_all).map_err(|e| e.to_string())?;
@@ -65,8 +67,8 @@ fn fill(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// An image in the OCI layout of this one layer.
-fn layout(scratch: &Path, layer: &Path) -> Result<PathBuf, String> {
+/// An image in the OCI layout of this one layer, which holds what has this digest.
+fn layout(scratch: &Path, layer: &Path, diff_id: &Digest) -> Result<PathBuf, String> {
     let dir = scratch.join("layout");
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(|e| e.to_string())?;
@@ -83,7 +85,7 @@ fn layout(scratch: &Path, layer: &Path) -> Result<PathBuf, String> {
     };
     let made = || {
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-        let rootfs = json!({ "type": "layers", "diff_ids": [] });
+        let rootfs = json!({ "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] });
         let config = json!({ "architecture": architecture, "os": "linux", "rootfs": rootfs });
         let config = add_text(&config, "config.v1+json")?;
         let layers = [add(layer, "layer.v1.tar")?];

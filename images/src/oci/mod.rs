@@ -157,7 +157,8 @@ impl Request {
         let layers = &self.found.layers;
         let total: u64 = layers.iter().map(Descriptor::size).sum();
         let mut before = 0;
-        for (number, layer) in layers.iter().enumerate() {
+        let diff_ids = self.found.configuration.rootfs().diff_ids();
+        for (number, (layer, diff_id)) in layers.iter().zip(diff_ids).enumerate() {
             let what = format!("unpacking layer {} of {}", number + 1, layers.len());
             let wrong = |why: Wrong| {
                 // So that it comes again the next time.
@@ -170,7 +171,8 @@ impl Request {
             let size = blob.size();
             let tell = |read| progress.step((before + read) * UNPACKED / total.max(1), &what);
             // A layer that is not what it should be is often no archive either, and that it is not is what is said.
-            let unpacked = ahead::read(blob, tell, |plain| layer::unpack(plain, root, first)).map_err(wrong)?;
+            let unpacked =
+                ahead::read(blob, diff_id, tell, |plain| layer::unpack(plain, root, first)).map_err(wrong)?;
             unpacked.map_err(|why| self.failed(layer, &why, root))?;
             before += size;
         }

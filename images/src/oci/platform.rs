@@ -19,6 +19,7 @@ pub(super) struct Found {
     /// Identifies all of it: the digest of its manifest.
     pub(super) digest: String,
     pub(super) layers: Vec<Descriptor>,
+    /// Says of each layer what it holds.
     pub(super) configuration: ImageConfiguration,
 }
 
@@ -53,6 +54,13 @@ fn choose_below<E: From<Wrong>>(
         return Err(
             Wrong::new(format!("it is for {os}/{architecture}, and this machine is linux/{ARCHITECTURE}")).into()
         );
+    }
+    let (said, layers) = (configuration.rootfs().diff_ids().len(), manifest.layers().len());
+    if said != layers {
+        return Err(Wrong::new(format!(
+            "its manifest has {layers} layers, and its configuration says of {said} what they hold"
+        ))
+        .into());
     }
     Ok(Found { digest: one.digest().to_string(), layers: manifest.layers().clone(), configuration })
 }

@@ -125,6 +125,12 @@ pub(super) fn sha256(descriptor: &Descriptor) -> Result<&str, Wrong> {
     }
 }
 
+/// A digest as an image names what has it.
+pub(super) fn named(hash: Sha256) -> String {
+    let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{digits}")
+}
+
 /// Where each file of an archive is. Only headers are read.
 fn list(archive: impl Read + Seek) -> io::Result<HashMap<PathBuf, (u64, u64)>> {
     let mut archive = tar::Archive::new(archive);
@@ -155,6 +161,11 @@ pub(super) struct Blob {
 }
 
 impl Blob {
+    /// Its digest, with the algorithm.
+    pub(super) fn name(&self) -> String {
+        format!("sha256:{}", self.digest)
+    }
+
     /// Bytes in it, as its descriptor says.
     pub(super) fn size(&self) -> u64 {
         self.size
@@ -162,15 +173,15 @@ impl Blob {
 
     /// Reads what is left, and compares all of it with the digest.
     pub(super) fn finish(mut self) -> Result<(), Wrong> {
-        let read = io::copy(&mut self, &mut io::sink());
-        read.map_err(|e| Wrong::new(format!("cannot read sha256:{}: {e}", self.digest)))?;
-        let is: String = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = self.name();
+        io::copy(&mut self, &mut io::sink()).map_err(|e| Wrong::new(format!("cannot read {name}: {e}")))?;
+        let is = named(self.hash);
         if self.read < self.size {
             let (read, size) = (self.read, self.size);
-            return Err(Wrong::new(format!("sha256:{} is cut off: {read} of its {size} bytes are there", self.digest)));
+            return Err(Wrong::new(format!("{name} is cut off: {read} of its {size} bytes are there")));
         }
-        if is != self.digest {
-            return Err(Wrong::new(format!("what should be sha256:{} is sha256:{is}", self.digest)));
+        if is != name {
+            return Err(Wrong::new(format!("what should be {name} is {is}")));
         }
         Ok(())
     }

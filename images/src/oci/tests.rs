@@ -1,7 +1,13 @@
-use std::{io::Write, os::unix::fs::MetadataExt};
+use std::{
+    io::{Read, Write},
+    os::unix::fs::MetadataExt,
+};
 
-use flate2::{Compression, write::GzEncoder};
-use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use ruzstd::{
+    decoding::StreamingDecoder,
+    encoding::{CompressionLevel, compress_to_vec},
+};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
@@ -161,17 +167,22 @@ fn nothing_is_written_outside() {
     }
 }
 
-/// An image in the OCI layout, of these layers, each compressed in this way.
+/// An image in the OCI layout, of these layers, each of this kind.
 pub(super) struct Layout {
     dir: TempDir,
 }
 
 impl Layout {
     pub(super) fn new(layers: &[(&[u8], &str)]) -> Self {
+        Self::which_says(layers, &layers.iter().map(|(bytes, _)| digest(&plain(bytes))).collect::<Vec<_>>())
+    }
+
+    /// One whose configuration says that its layers hold this.
+    fn which_says(layers: &[(&[u8], &str)], diff_ids: &[String]) -> Self {
         let layout = Self { dir: TempDir::new().unwrap() };
         fs::create_dir_all(layout.dir.path().join("blobs/sha256")).unwrap();
         let config = json!({
-            "architecture": ARCHITECTURE, "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] },
+            "architecture": ARCHITECTURE, "os": "linux", "rootfs": { "type": "layers", "diff_ids": diff_ids },
             "config": { "Entrypoint": ["/bin/tool"], "Env": ["A=b"] },
         });
         let config = layout.add(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
@@ -183,9 +194,9 @@ impl Layout {
     }
 
     pub(super) fn add(&self, bytes: &[u8], kind: &str) -> Value {
-        let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        fs::write(self.dir.path().join("blobs/sha256").join(&digest), bytes).unwrap();
-        json!({ "mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len() })
+        let digest = digest(bytes);
+        fs::write(self.dir.path().join("blobs").join(digest.replace(':', "/")), bytes).unwrap();
+        json!({ "mediaType": kind, "digest": digest, "size": bytes.len() })
     }
 
     pub(super) fn index(&self, manifests: &[Value]) {
@@ -227,6 +238,21 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     compress_to_vec(bytes, CompressionLevel::Fastest)
 }
 
+/// What is in a layer that is compressed in one part.
+fn plain(layer: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    match layer {
+        [0x1f, 0x8b, ..] => GzDecoder::new(layer).read_to_end(&mut plain).unwrap(),
+        [0x28, 0xb5, ..] => StreamingDecoder::new(layer).unwrap().read_to_end(&mut plain).unwrap(),
+        _ => return layer.to_owned(),
+    };
+    plain
+}
+
+fn digest(bytes: &[u8]) -> String {
+    store::named(Sha256::new_with_prefix(bytes))
+}
+
 fn layers() -> [Vec<u8>; 3] {
     let plain = layer(&[("plain", FILE, "1", 0o644)]);
     let zipped = gzip(&layer(&[("zipped", FILE, "2", 0o644)]));
@@ -252,19 +278,37 @@ fn a_layer_may_be_compressed_in_many_parts() {
         [gzip(one), gzip(b""), gzip(two)].concat(),
     ] {
         let root = TempDir::new().unwrap();
-        let layout = Layout::new(&[(&layer, TAR)]);
+        let layout = Layout::which_says(&[(&layer, TAR)], &[digest(&whole)]);
         Request::read(&layout.name()).unwrap().unpack(root.path(), 0, &()).unwrap();
         assert_eq!([said(&root, "one"), said(&root, "two")], ["1", "2"]);
     }
     for layer in [
-        [zstd(one), nothing(0)[..9].to_vec(), zstd(two)].concat(),
-        [zstd(one), zstd(two)[..20].to_vec()].concat(),
-        [zstd(one), b"no frame".to_vec()].concat(),
-        [gzip(one), gzip(two)[..9].to_vec()].concat(),
+        [zstd(&whole), nothing(0)[..9].to_vec()].concat(),
+        [zstd(&whole), zstd(b"more")[..5].to_vec()].concat(),
+        [zstd(&whole), b"no frame".to_vec()].concat(),
+        [gzip(&whole), gzip(b"more")[..9].to_vec()].concat(),
     ] {
-        let said = Layout::new(&[(&layer, TAR)]).complaint();
-        assert!(said.contains("cannot be unpacked"), "{said}");
+        let said = Layout::which_says(&[(&layer, TAR)], &[digest(&whole)]).complaint();
+        assert!(said.contains(&format!("the layer {} cannot be decompressed: ", digest(&layer))), "{said}");
     }
+}
+
+#[test]
+fn a_layer_holds_what_the_configuration_says() {
+    let (plain, other) = (layer(&[("plain", FILE, "1", 0o644)]), digest(b"other"));
+    let zeros = [&plain[..], &[0; 512]].concat();
+    for (bytes, holds) in
+        [(plain.clone(), &plain), (gzip(&plain), &plain), (zstd(&plain), &plain), (gzip(&zeros), &zeros)]
+    {
+        let said = Layout::which_says(&[(&bytes, TAR)], std::slice::from_ref(&other)).complaint();
+        let (name, holds) = (digest(&bytes), digest(holds));
+        let expected =
+            format!("the layer {name} holds {holds}, and the image's configuration says that it holds {other}");
+        assert!(said.ends_with(&expected), "{said}");
+    }
+    let layout = Layout::which_says(&[(&plain, TAR)], &[]);
+    let said = Request::read(&layout.name()).map(drop).unwrap_err().to_string();
+    assert!(said.ends_with("its manifest has 1 layers, and its configuration says of 0 what they hold"), "{said}");
 }
 
 #[test]
@@ -325,16 +369,16 @@ fn a_broken_image_is_not_taken() {
     let [plain, zipped, _] = layers();
     let broken = |change: &dyn Fn(&Path)| {
         let layout = Layout::new(&[(&zipped, TAR)]);
-        let digest: String = Sha256::digest(&zipped).iter().map(|byte| format!("{byte:02x}")).collect();
-        change(&layout.dir.path().join("blobs/sha256").join(&digest));
+        let digest = digest(&zipped);
+        change(&layout.dir.path().join("blobs").join(digest.replace(':', "/")));
         (layout.complaint(), digest)
     };
     let (said, digest) = broken(&|blob| fs::write(blob, &zipped[..zipped.len() / 2]).unwrap());
-    assert!(said.contains(&format!("sha256:{digest} is cut off: ")), "{said}");
+    assert!(said.contains(&format!("{digest} is cut off: ")), "{said}");
     let (said, digest) = broken(&|blob| fs::write(blob, gzip(&plain)).unwrap());
-    assert!(said.contains(&format!("what should be sha256:{digest} is sha256:")), "{said}");
+    assert!(said.contains(&format!("what should be {digest} is sha256:")), "{said}");
     let (said, digest) = broken(&|blob| fs::remove_file(blob).unwrap());
-    assert!(said.ends_with(&format!("it is not complete: there is no blobs/sha256/{digest}")), "{said}");
+    assert!(said.ends_with(&format!("it is not complete: there is no blobs/{}", digest.replace(':', "/"))), "{said}");
 
     let said = Layout::new(&[(&gzip(b"no archive"), TAR)]).complaint();
     assert!(said.contains("cannot be unpacked"), "{said}");
