@@ -17,10 +17,17 @@ const PIECE: usize = 1 << 20;
 const SECTOR: u64 = 512;
 /// What a qcow2 begins with.
 const QCOW2: &[u8] = b"QFI\xfb";
-/// The bits of a table's entry that are an offset (docs/interop/qcow2.txt of QEMU).
+/// The bits of a table's entry that are an offset, that which says that a cluster is compressed, and those that are neither an
+/// offset nor a length then (docs/interop/qcow2.txt of QEMU).
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+const COMPRESSED: u64 = 1 << 62;
+const FLAGS: u64 = 3 << 62;
 /// Sizes of clusters, as a power of two, that a qcow2 can have.
 const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
+/// The features that nobody reads it without begin here in the header of all but its old versions; one is to be compressed by zstd.
+const FEATURES: usize = 72;
+const OLD: u32 = 2;
+const ZSTD: u64 = 1 << 3;
 /// Above this a first table is none: QEMU takes no larger one.
 const LARGEST_TABLE: u64 = 32 << 20;
 
@@ -65,7 +72,9 @@ pub(super) fn import(source: &Path, to: &Path, show: &dyn Fn(u64)) -> Result<u64
 fn convert(from: File, length: u64, to: &File, show: &dyn Fn(u64)) -> Result<u64, Failed> {
     let wrong = |why: String| Failed::Source(why);
     let unreadable = |e: io::Error| wrong(format!("it is a qcow2 that cannot be read: {e}: {TO_RAW}"));
-    tables_are_there(&from, length).map_err(|why| wrong(why.to_owned()))?;
+    if let Some(tables) = Tables::read(&from, length).map_err(|why| wrong(why.to_owned()))? {
+        tables.compressed_is_there(&from, length).map_err(|why| wrong(why.to_owned()))?;
+    }
     let file = imago::file::File::try_from(from).map_err(unreadable)?;
     let image = Qcow2::<imago::file::File>::open_image(file, false).map_err(unreadable)?;
     if let Some(below) = image.implicit_backing_file() {
@@ -111,22 +120,63 @@ fn cut_off() -> &'static str {
     "it is a qcow2 that is cut off: fetch or copy it again"
 }
 
-/// Looks whether the file ends before its tables do. Whoever reads beyond its end finds zeros there, as if nobody had written
-/// anything.
-fn tables_are_there(from: &File, length: u64) -> Result<(), &'static str> {
-    let mut header = [0; 48];
-    from.read_exact_at(&mut header, 0).map_err(|_| cut_off())?;
-    let four = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let eight = |at: usize| u64::from(four(at)) << 32 | u64::from(four(at + 4));
-    let (cluster_bits, entries, offset) = (four(20), u64::from(four(36)), eight(40));
-    // What else is wrong with it is said by who reads all of it.
-    if !CLUSTER_BITS.contains(&cluster_bits) || entries * 8 > LARGEST_TABLE {
-        return Ok(());
+/// Where the tables of a qcow2 are that say where its clusters are.
+struct Tables {
+    cluster_bits: u32,
+    second: Vec<u64>,
+    zstd: bool,
+}
+
+impl Tables {
+    /// Looks whether the file ends before its tables do. Whoever reads beyond its end finds zeros there, as if nobody had written
+    /// anything. What else is wrong with it is said by who reads all of it: `None`.
+    fn read(from: &File, length: u64) -> Result<Option<Self>, &'static str> {
+        let mut header = [0; 80];
+        from.read_exact_at(&mut header, 0).map_err(|_| cut_off())?;
+        let four = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let eight = |at: usize| u64::from(four(at)) << 32 | u64::from(four(at + 4));
+        let (cluster_bits, size, entries, offset) = (four(20), eight(24), u64::from(four(36)), eight(40));
+        let features = if four(4) > OLD { eight(FEATURES) } else { 0 };
+        if !CLUSTER_BITS.contains(&cluster_bits) || entries * 8 > LARGEST_TABLE || features & !ZSTD != 0 {
+            return Ok(None);
+        }
+        // Each entry of a second table is about one cluster, and it is one cluster of such entries.
+        if size > entries << (2 * cluster_bits - 3) {
+            return Err("it is a qcow2 that is broken: its tables are for a smaller disk: fetch or copy it again");
+        }
+        let mut table = vec![0; usize::try_from(entries * 8).unwrap_or_default()];
+        from.read_exact_at(&mut table, offset).map_err(|_| cut_off())?;
+        let second: Vec<_> = numbers(&table).map(|entry| entry & OFFSET).filter(|offset| *offset != 0).collect();
+        let end = second.iter().map(|offset| offset.saturating_add(1 << cluster_bits)).max();
+        let zstd = features == ZSTD;
+        if end.is_some_and(|end| end > length) { Err(cut_off()) } else { Ok(Some(Self { cluster_bits, second, zstd })) }
     }
-    let mut table = vec![0; usize::try_from(entries * 8).unwrap_or_default()];
-    from.read_exact_at(&mut table, offset).map_err(|_| cut_off())?;
-    let second =
-        table.chunks_exact(8).map(|entry| entry.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)) & OFFSET);
-    let ends = second.filter(|offset| *offset != 0).map(|offset| offset.saturating_add(1 << cluster_bits));
-    if ends.max().is_some_and(|end| end > length) { Err(cut_off()) } else { Ok(()) }
+
+    /// The same for what is compressed: zeros behind a part of it may be unpacked without an error. That it is not by zstd.
+    fn compressed_is_there(&self, from: &File, length: u64) -> Result<(), &'static str> {
+        let offset_bits = 62 - (self.cluster_bits - 8);
+        let mut table = vec![0; 1 << self.cluster_bits];
+        for at in &self.second {
+            from.read_exact_at(&mut table, *at).map_err(|_| cut_off())?;
+            // Its length is that of the sectors that it is in, without the first.
+            let end = |entry: u64| {
+                let (offset, sectors) = (entry & ((1 << offset_bits) - 1), (entry & !FLAGS) >> offset_bits);
+                offset / SECTOR * SECTOR + (sectors + 1) * SECTOR
+            };
+            if numbers(&table).filter(|entry| entry & COMPRESSED != 0).any(|entry| end(entry) > length) {
+                return Err(cut_off());
+            }
+        }
+        if self.zstd {
+            return Err(
+                "it is a qcow2 that is compressed by zstd, which is not read here: `qemu-img convert -O raw` unpacks it",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The entries of a table.
+fn numbers(table: &[u8]) -> impl Iterator<Item = u64> {
+    table.chunks_exact(8).map(|entry| entry.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)))
 }

@@ -1,22 +1,20 @@
 //! Cloud images from disks that are made here, by path and from a server on loopback.
 
+mod disks;
+mod qcow2;
+#[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "the tests of downloads use the rest of it")]
 mod support;
 
 use std::{
     fs::{self, File},
-    io::Cursor,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     process::Command,
 };
 
-use gpt::{
-    GptConfig,
-    disk::LogicalBlockSize,
-    mbr::{PartRecord, ProtectiveMBR},
-};
-use imago::{DenyImplicitOpenGate, FormatAccess, FormatCreateBuilder, FormatDriverBuilder, qcow2::Qcow2};
+use disks::{ext4, with_gpt, with_mbr};
+use imago::{FormatAccess, FormatDriverBuilder, qcow2::Qcow2};
 use support::{Answer, Server};
 use vmtest_images::{Algorithm, Cache, Digest, Image, ImageSpec, ensure};
 
@@ -33,23 +31,6 @@ fn kernel(release: &str) -> Vec<u8> {
     bytes
 }
 
-/// A file system with these files.
-fn ext4(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let (tree, disk) = (dir.path().join("tree"), dir.path().join("disk"));
-    fs::create_dir(&tree).expect("it can be made");
-    for (name, content) in files {
-        let path = tree.join(name);
-        fs::create_dir_all(path.parent().expect("it is below the tree")).expect("it can be made");
-        fs::write(path, content).expect("it can be written");
-    }
-    let mut mkfs = Command::new("mkfs.ext4");
-    mkfs.args(["-q", "-F", "-U", UUID, "-d"]).arg(&tree).arg(&disk).arg("4m");
-    mkfs.stdout(std::process::Stdio::null());
-    assert!(mkfs.status().expect("mkfs.ext4 is there").success());
-    fs::read(disk).expect("it was made")
-}
-
 /// The root file system of a Debian with two kernels.
 fn debian() -> Vec<u8> {
     ext4(&[
@@ -60,57 +41,6 @@ fn debian() -> Vec<u8> {
         ("boot/initrd.img-6.1.0-10-cloud", b"of the newer"),
         ("boot/vmlinuz-6.1.0-11-cloud", &kernel("6.1.0-11-cloud")),
     ])
-}
-
-/// A disk with a GPT and these partitions.
-fn with_gpt(partitions: &[&[u8]]) -> Vec<u8> {
-    let size = (partitions.len() + 1) * 8 * MIB;
-    let mut disk = Cursor::new(vec![0; size]);
-    let sectors = u32::try_from(size / 512 - 1).expect("it is small");
-    ProtectiveMBR::with_lb_size(sectors).overwrite_lba0(&mut disk).expect("it is in memory");
-    let config = GptConfig::new().writable(true).logical_block_size(LogicalBlockSize::Lb512);
-    let mut table = config.create_from_device(disk, None).expect("it is in memory");
-    let mut places = Vec::new();
-    for partition in partitions {
-        let number = table
-            .add_partition("", partition.len() as u64, gpt::partition_types::LINUX_FS, 0, None)
-            .expect("there is room");
-        let start = table.partitions()[&number].bytes_start(LogicalBlockSize::Lb512).expect("it is small");
-        places.push(usize::try_from(start).expect("it is small"));
-    }
-    let mut disk = table.write().expect("it is in memory").into_inner();
-    for (start, partition) in places.into_iter().zip(partitions) {
-        disk[start..start + partition.len()].copy_from_slice(partition);
-    }
-    disk
-}
-
-/// A disk with an MBR and this partition.
-fn with_mbr(partition: &[u8]) -> Vec<u8> {
-    let mut record = PartRecord::zero();
-    (record.os_type, record.lb_start) = (0x83, 2048);
-    record.lb_size = u32::try_from(partition.len() / 512).expect("it is small");
-    let mut mbr = ProtectiveMBR::new();
-    assert!(mbr.set_partition(0, record).is_some());
-    let mut disk = vec![0; MIB + partition.len()];
-    disk[..512].copy_from_slice(&mbr.to_bytes());
-    disk[MIB..].copy_from_slice(partition);
-    disk
-}
-
-/// The same as a qcow2, without what is zero.
-fn as_qcow2(disk: &[u8], path: &Path) {
-    let file = File::options().read(true).write(true).create_new(true).open(path).expect("it is new");
-    let file = imago::file::File::try_from(file).expect("it is a file");
-    let image = Qcow2::<imago::file::File>::create_builder(file).size(disk.len() as u64);
-    let open = |file| Ok(Qcow2::<imago::file::File>::builder(file).write(true));
-    let image = FormatAccess::new(image.create_open(DenyImplicitOpenGate::default(), open).expect("it is a file"));
-    for (number, cluster) in disk.chunks(1 << 16).enumerate() {
-        if cluster.iter().any(|byte| *byte != 0) {
-            image.write(cluster, (number as u64) << 16).expect("it can be written");
-        }
-    }
-    image.flush().expect("it can be written");
 }
 
 struct Place {
@@ -214,43 +144,6 @@ fn partitions_are_found_where_distributions_have_them() {
         assert_eq!(image.kernel_version, release);
         assert_eq!(image.arguments, arguments);
     }
-}
-
-#[test]
-fn a_qcow2_becomes_the_disk_that_it_is_of() {
-    let place = Place::new();
-    let (disk, path) = (with_gpt(&[&debian()]), place.path("disk.qcow2"));
-    as_qcow2(&disk, &path);
-    let image = place.image(&format!("cloud:{}", path.display())).expect("it can be made");
-    assert!(disk_of(&image) == disk);
-    let cloud = image.cloud.expect("it has a disk");
-    let allocated = fs::metadata(&cloud.disk).expect("it is there").blocks() * 512;
-    assert!(allocated <= 8 * MIB as u64, "{allocated}");
-}
-
-#[test]
-fn a_qcow2_that_is_cut_off_anywhere_is_refused() {
-    let place = Place::new();
-    let path = place.path("disk.qcow2");
-    as_qcow2(&with_gpt(&[&debian()]), &path);
-    let length = fs::metadata(&path).expect("it is there").len();
-    let file = File::options().write(true).open(&path).expect("it is there");
-    // Behind the last data there can be tables; a quarter of a cluster less than all is inside of something.
-    for left in [length - (1 << 14), length / 2, length / 4, 3 << 16, 1 << 16, 100, 10] {
-        file.set_len(left).expect("it can be cut off");
-        let error = place.image(&format!("cloud:{}", path.display())).expect_err("it is refused");
-        assert!(error.contains("it is a qcow2 that is cut off"), "{left} of {length}: {error}");
-        assert_eq!(place.left("images"), [""; 0]);
-    }
-}
-
-#[test]
-fn a_layer_over_another_disk_is_refused() {
-    let place = Place::new();
-    let path = place.path("layer.qcow2");
-    vmtest_images::layer_over(Path::new("/base.raw"), &path, 1 << 20).expect("it can be made");
-    let error = place.image(&format!("cloud:{}", path.display())).expect_err("it is refused");
-    assert!(error.contains("it is a layer over `/base.raw`: `qemu-img convert"), "{error}");
 }
 
 #[test]
