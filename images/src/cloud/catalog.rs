@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{PREFIX, date::Date, key_of, publisher::Publisher};
-use crate::{Cache, Digest, Error, Fetch, ImageSpec, Result, image::place, kept};
+use crate::{Cache, Digest, Error, Fetch, ImageSpec, Result, image::place, kept, key::short};
 
 /// The setting that says where the user's own catalog is.
 pub const CATALOG: &str = "VMTEST_CATALOG";
@@ -47,6 +47,12 @@ pub struct CatalogEntry {
     /// When it was built or published, as far as that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<Date>,
+    /// The account by which its machines are reached, where root is not let in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
+    /// A command that has to succeed before a machine of it counts as ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
     /// How a newer one is found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bump: Option<Publisher>,
@@ -56,6 +62,17 @@ impl CatalogEntry {
     /// Whether it stands for the same as another one.
     pub(super) fn is_named_as(&self, other: &Self) -> bool {
         (&self.name, &self.architecture) == (&other.name, &other.architecture)
+    }
+
+    /// Tells apart what is made of the file with this digest: another entry may say something else about its machines.
+    pub(super) fn key(&self, digest: Digest) -> String {
+        let Self { login, ready, .. } = self;
+        if login.is_none() && ready.is_none() {
+            return key_of(digest);
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{} {login:?} {ready:?}", key_of(digest)).as_bytes());
+        short(hasher.finalize())
     }
 }
 
@@ -181,7 +198,7 @@ impl Catalogued {
     pub fn is_cached(&self, cache: &Cache) -> Result<bool> {
         let Some(digest) = self.entry.digest else { return Ok(false) };
         let spec = ImageSpec::from(format!("{PREFIX}{}", self.entry.name).as_str());
-        Ok(kept::recorded(cache, &place(cache, &spec, &key_of(digest)))?.is_some())
+        Ok(kept::recorded(cache, &place(cache, &spec, &self.entry.key(digest)))?.is_some())
     }
 
     /// Its file, as far as that is known.
@@ -269,6 +286,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::Algorithm;
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -305,6 +323,20 @@ mod tests {
             let known = entry.url.as_ref().is_some_and(|url| url.starts_with("https://")) && entry.digest.is_some();
             assert!(known, "{}", entry.name);
         }
+    }
+
+    #[test]
+    fn what_is_said_of_its_machines_tells_images_apart() {
+        let (_dir, path) = own(r#"{"name": "a", "architecture": "m68k"},
+               {"name": "b", "architecture": "m68k", "login": "admin"},
+               {"name": "c", "architecture": "m68k", "ready": "admin"}"#);
+        let catalog = Catalog::read(&path).unwrap();
+        let digest = Algorithm::Sha256.read(&"0".repeat(64)).unwrap();
+        let keys: Vec<_> = catalog.images().iter().map(|entry| entry.key(digest)).collect();
+        assert_eq!(keys[0], key_of(digest), "as without a catalog");
+        assert_eq!(BTreeSet::from_iter(&keys).len(), 3, "{keys:?}");
+        let written = catalog.text();
+        assert!(written.contains(r#""login": "admin""#) && written.contains(r#""ready": "admin""#), "{written}");
     }
 
     #[test]

@@ -121,7 +121,8 @@ impl Request {
                 hash_of_file(&mut hasher, path, meta);
                 short(hasher.finalize())
             }
-            Source::Network(fetch) | Source::Catalog(_, fetch) => key_of(fetch.digest()),
+            Source::Network(fetch) => key_of(fetch.digest()),
+            Source::Catalog(found, fetch) => found.entry.key(fetch.digest()),
         }
     }
 
@@ -157,7 +158,12 @@ impl Request {
         progress.step(READ, "looking for its kernel");
         let built = finish(self.key(), out, bytes, find_boot(&at), &|why| self.refused(why))?;
         progress.step(100, "done");
-        Ok(built)
+        let said = match &self.source {
+            Source::Catalog(found, _) => Some(&found.entry),
+            Source::File(..) | Source::Network(_) => None,
+        };
+        let (login, ready) = said.map(|entry| (entry.login.clone(), entry.ready.clone())).unwrap_or_default();
+        Ok(Built { login, ready, ..built })
     }
 
     /// Publishers remove what is old.

@@ -245,7 +245,13 @@ fn catalog(place: &Place, url: &str, digest: &str) -> PathBuf {
     };
     let known = |digest: &str| format!(", \"url\": \"{url}\", \"digest\": \"{digest}\"");
     let wrong = format!("sha512:{}", "0".repeat(128));
-    let images = [entry("debian-12", &known(digest)), entry("new", ""), entry("wrong", &known(&wrong))];
+    let entered = format!("{}, \"login\": \"admin\", \"ready\": \"cloud-init status --wait\"", known(digest));
+    let images = [
+        entry("debian-12", &known(digest)),
+        entry("entered", &entered),
+        entry("new", ""),
+        entry("wrong", &known(&wrong)),
+    ];
     let path = place.path("own.json");
     fs::write(&path, format!("{{\"version\": 1, \"images\": [{}]}}", images.join(","))).expect("it can be written");
     path
@@ -271,7 +277,14 @@ fn a_name_of_a_catalog_stands_for_what_its_digest_says() {
     assert_eq!((same.name.as_str(), same.id()), (address.as_str(), image.id()));
     assert_eq!(server.asked(), [None], "it comes once, whatever it is called");
     let kept = place.cache().kept().expect("it can be read");
-    assert_eq!(kept.iter().map(|kept| kept.names.clone()).collect::<Vec<_>>(), [[image.name, address]]);
+    assert_eq!(kept.iter().map(|kept| kept.names.clone()).collect::<Vec<_>>(), [[image.name, address.clone()]]);
+
+    assert_eq!((&same.login, &same.ready), (&None, &None));
+    let entered = made("cloud:entered").expect("it is the same disk");
+    let said = (entered.login.as_deref(), entered.ready.as_deref());
+    assert_eq!(said, (Some("admin"), Some("cloud-init status --wait")));
+    assert_ne!(entered.id(), same.id(), "who asks for the disk alone comes in as root");
+    assert!(place.image(&address).expect("it is there").login.is_none());
 
     let error = made("cloud:wrong").expect_err("it is something else");
     assert!(error.contains(&format!("its SHA-512 is {digest}, and 000000")), "{error}");
