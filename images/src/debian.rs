@@ -3,6 +3,7 @@
 //! `mmdebstrap` and `mkfs.ext4` run where all ids of a system are there ([`inside`]), so that owners, capabilities of
 //! files and setuid programs are those of an installation.
 
+mod entry;
 mod sources;
 
 use std::{
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// Raised with every change to what is built, beside that of the scripts.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// Run inside: makes the root file system and its disk.
 const BUILD: &str = concat!(include_str!("guest/debian-build.sh"), include_str!("guest/disk.sh"));
 /// Run by `mmdebstrap` when all packages are there.
@@ -123,7 +124,7 @@ impl Request {
             fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(Error::file("change the mode of", path))
         };
         write("customize", CUSTOMIZE.as_bytes())?;
-        write("sources.list", sources.as_bytes())?;
+        write("debian.sources", sources.as_bytes())?;
         if let Some(script) = &self.script {
             write("prepare", script)?;
         }

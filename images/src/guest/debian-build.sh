@@ -12,6 +12,6 @@ mount -c --bind . /mnt
 cd /mnt
 mkdir -m 1777 tmp
 mmdebstrap --mode=unshare --format=directory --variant=minbase --include="$packages" \
-    --customize-hook=/mnt/customize "$release" /mnt/root /mnt/sources.list
+    --customize-hook=/mnt/customize "$release" /mnt/root /mnt/debian.sources
 
 dpkg-query --admindir=root/var/lib/dpkg -W >versions

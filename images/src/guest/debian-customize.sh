@@ -22,6 +22,13 @@ done
 cd /
 rm -r /mnt/kernel
 
+# Keys by which apt knows its sources here, where it looks for them there.
+for key in $(sed -n 's/^Signed-By://p' /mnt/debian.sources); do
+    case $key in
+    /*) [ -e "$root$key" ] || install -D -m 644 "$key" "$root$key" ;;
+    esac
+done
+
 # Beside a test nobody looks for updates or checks disks.
 for timer in apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim logrotate man-db; do
     chroot "$root" systemctl -q mask "$timer.timer"
