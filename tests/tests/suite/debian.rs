@@ -18,6 +18,10 @@ mod victims {
     #[vm_test(image = "debian-12", packages("etdc-server"), backend = "qemu")]
     #[ignore = "run by a_package_that_does_not_exist_is_named"]
     async fn misspelt(_node: Node) {}
+
+    #[vm_test(image = "debian-12", prepare = "tests/data/prepare_fails.sh", backend = "qemu")]
+    #[ignore = "run by a_script_that_fails_is_shown"]
+    async fn unprepared(_node: Node) {}
 }
 
 #[test]
@@ -35,11 +39,11 @@ fn what_an_image_cannot_be_is_said() {
 }
 
 mod real {
-    use std::time::Duration;
-
-    use vmtest_tests::Victim;
+    use std::{fs, path::Path, time::Duration};
 
     use vmtest::prelude::*;
+    use vmtest_images::{ImageSpec, find};
+    use vmtest_tests::{Victim, cache, image_cache};
 
     /// A database starts in seconds with KVM, and in half a minute where three of them share two emulated CPUs. Scaled.
     const SETTLES: Duration = Duration::from_secs(60);
@@ -74,6 +78,40 @@ mod real {
     fn a_package_that_does_not_exist_is_named() {
         let said = ["image `debian-12 with etdc-server`: there is no package `etdc-server` in bookworm"];
         Victim::new("misspelt").run().assert_failed_with(&said).assert_nothing_left();
+    }
+
+    #[ignore = "takes minutes: an image of its own"]
+    #[vm_test(image = "debian-12", prepare = "tests/data/prepare.sh", backend = "qemu", timeout = "4m")]
+    async fn a_script_prepares_an_image(node: Node) -> Result {
+        let said = node.sh("cat /etc/prepared").await?.stdout();
+        assert_eq!(said, "prepared by root in /root, apt is its own, questions are for noninteractive");
+        let greeter = node.sh("id -u greeter; stat -c %U:%a /usr/local/bin/id-of-greeter; id-of-greeter -un").await?;
+        assert_eq!(greeter.stdout(), "1000\ngreeter:4755\ngreeter");
+        assert_eq!(node.sh("ls -A /root | grep vmtest").unchecked().await?.stdout(), "", "the script is no part of it");
+
+        // The image goes with what the script says, wherever it is.
+        let dir = tempfile::tempdir()?;
+        let script = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/prepare.sh"))?;
+        let of = |content: &[u8]| -> Result<Option<vmtest_images::Image>> {
+            let path = dir.path().join("copy.sh");
+            fs::write(&path, content)?;
+            Ok(find(&cache(), &ImageSpec { prepare: Some(path), ..ImageSpec::from("debian-12") })?)
+        };
+        assert!(of(&script)?.is_some());
+        assert_eq!(of(&[&script, &b"true\n"[..]].concat())?, None, "another script makes another image");
+        Ok(())
+    }
+
+    #[test]
+    #[ignore = "takes a minute: most of an image"]
+    fn a_script_that_fails_is_shown() {
+        let said = [
+            "image `debian-12 with prepare_fails.sh`: the image could not be made, while preparing:",
+            "looking for the moon",
+            "ls: cannot access '/moon': No such file or directory",
+        ];
+        let cache = image_cache(|_| {});
+        Victim::new("unprepared").with_cache(cache.path()).run().assert_failed_with(&said).assert_nothing_left();
     }
 
     /// Where the machine has no sources of the newer one, it cannot be made.
