@@ -73,8 +73,15 @@ const NO_PACKAGE: &[(&str, &str)] = &[
     ("E: Package '", "' has no installation candidate"),
     ("E: Couldn't find any package by regex '", "'"),
 ];
-/// What apt says of a release that a mirror does not have, or of a mirror that it cannot reach.
-const NO_RELEASE: &[&str] = &["does not have a Release file", "Failed to fetch", "is not signed", "NO_PUBKEY"];
+/// What apt says of a release that a mirror does not have, of one whose key it does not have, and of a mirror that it cannot reach;
+/// and what helps.
+const NO_RELEASE: &[(&str, &str)] = &[
+    ("does not have a Release file", "add a mirror that has it to them, and run `apt-get update` as root"),
+    ("NO_PUBKEY", KEY),
+    ("is not signed", KEY),
+    ("Failed to fetch", "see by `apt-get update` as root that this machine reaches them, and that they have it"),
+];
+const KEY: &str = "name the file with its key in `Signed-By` of their entry";
 
 /// The release of an image of this name.
 pub(crate) fn release(name: &str) -> Option<&'static str> {
@@ -174,9 +181,12 @@ impl Request {
         if let Some(full) = no_space(lines, tree) {
             return full;
         }
-        let unreachable = |line: &&String| NO_RELEASE.iter().any(|said| line.contains(said));
-        match lines.iter().find(unreachable) {
-            Some(line) => Error::Release { release: self.release.to_owned(), why: line.trim().to_owned() },
+        let unreachable = |line: &String| {
+            let (_, remedy) = NO_RELEASE.iter().find(|(said, _)| line.contains(said))?;
+            Some(format!("{}: {remedy}", line.trim()))
+        };
+        match lines.iter().find_map(unreachable) {
+            Some(why) => Error::Release { release: self.release.to_owned(), why },
             None => Error::Build { step: step.to_owned(), said: shown },
         }
     }
@@ -221,6 +231,12 @@ mod tests {
         assert!(error.starts_with("there is no package `old` in bookworm"), "{error}");
         let error = said(&["E: The repository 'x bookworm Release' does not have a Release file."]);
         assert!(error.contains("bookworm cannot be had from the apt sources of this machine: E: The repo"), "{error}");
+        assert!(
+            error.ends_with("Release file.: add a mirror that has it to them, and run `apt-get update` as root"),
+            "{error}"
+        );
+        let error = said(&["couldn't be verified: NO_PUBKEY 1", "E: The repository 'x' is not signed."]);
+        assert!(error.ends_with("NO_PUBKEY 1: name the file with its key in `Signed-By` of their entry"), "{error}");
         let error = said(&["dd: x: No space left on device", "E: failed"]);
         assert!(error.starts_with("no space left in /cache/images:"), "{error}");
         let error = said(&["+ false", "E: prepare failed"]);

@@ -10,6 +10,7 @@ mod registry;
 mod standin;
 mod terminal;
 mod victim;
+mod web;
 
 pub use cache::{cache, cache_dir, image_cache, private_cache};
 pub use claims::{Claims, Seen};
@@ -21,3 +22,4 @@ pub use registry::Registry;
 pub use standin::StandIn;
 pub use terminal::Terminal;
 pub use victim::{Ended, Running, Victim, WITHOUT_KVM, WITHOUT_RIGHTS};
+pub use web::Web;

@@ -1,5 +1,7 @@
 //! Debian with systemd, and what people run on it.
 
+mod sources;
+
 use vmtest::prelude::*;
 use vmtest_tests::Victim;
 
