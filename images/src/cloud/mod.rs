@@ -166,14 +166,16 @@ impl Request {
         Ok(Built { login, ready, ..built })
     }
 
-    /// Publishers remove what is old.
+    /// Publishers remove what is old, and not every machine reaches them.
     fn not_fetched(&self, e: Error) -> Error {
-        match (&self.source, e) {
-            (Source::Catalog(found, _), Error::Download { url, why, tries }) => {
-                Error::Download { url, why: format!("{why}; {}", found.remedy()), tries }
+        let Error::Download { url, why, tries } = e else { return e };
+        let remedy = match &self.source {
+            Source::Catalog(found, _) => found.remedy(),
+            Source::Network(_) | Source::File(..) => {
+                format!("a file that came by another way is `{PREFIX}` and its path")
             }
-            (_, e) => e,
-        }
+        };
+        Error::Download { url, why: format!("{why}; {remedy}"), tries }
     }
 
     fn import(&self, source: &Path, to: &Path, from: u64, progress: &dyn Progress) -> Result<u64> {

@@ -1,7 +1,10 @@
 //! Cloud images as machines.
 
 use vmtest::prelude::*;
-use vmtest_tests::Victim;
+use vmtest_tests::{StandIn, Victim};
+
+/// The variable that names the image of a victim.
+const IMAGE: &str = "CLOUD_IMAGE";
 
 /// Tests that cannot run.
 mod victims {
@@ -14,6 +17,19 @@ mod victims {
     #[vm_test(image = "cloud:https://127.0.0.1/disk.qcow2", backend = "fake")]
     #[ignore = "run by what_cannot_be_fetched_is_said"]
     async fn without_a_digest(_node: Node) {}
+
+    #[vm_test(
+        image = "cloud:http://192.0.2.1/disk.qcow2#sha256=0000000000000000000000000000000000000000000000000000000000000000",
+        backend = "qemu"
+    )]
+    #[ignore = "run by a_disk_cannot_be_fetched_without_a_network"]
+    async fn from_elsewhere(_node: Node) {}
+
+    #[test]
+    #[ignore = "run by a_debian_with_cloud_init_becomes_machines"]
+    fn of_the_network() -> Result {
+        real::becomes_machines(&std::env::var(IMAGE)?)
+    }
 
     #[vm_test(image = "cloud:debian-12", backend = "fake")]
     #[ignore = "run by a_name_is_no_path"]
@@ -51,6 +67,22 @@ fn a_name_is_no_path() {
     Victim::new("by_a_wrong_name").env("VMTEST_CATALOG", &own).run().assert_failed_with(&said).assert_nothing_left();
 }
 
+#[test]
+fn a_disk_cannot_be_fetched_without_a_network() {
+    let cache = tempfile::tempdir().expect("a directory");
+    for dir in ["images", "downloads"] {
+        std::fs::create_dir(cache.path().join(dir)).expect("it is new");
+    }
+    let said = [
+        "cannot fetch http://192.0.2.1/disk.qcow2, after 5 tries: ",
+        "Network is unreachable",
+        "; a file that came by another way is `cloud:` and its path",
+    ];
+    let nowhere = StandIn::new();
+    let victim = nowhere.victim("from_elsewhere").with_cache(cache.path());
+    victim.run().assert_failed_with(&said).assert_nothing_left();
+}
+
 mod real {
     use std::{
         ffi::OsStr,
@@ -62,6 +94,8 @@ mod real {
     };
 
     use gpt::{GptConfig, mbr::ProtectiveMBR, partition_types};
+    use vmtest_images::Digest;
+    use vmtest_tests::{Web, image_cache};
 
     use super::*;
 
@@ -173,16 +207,31 @@ exec mmdebstrap --variant=minbase --format=null \
         Ok(qcow2)
     }
 
+    /// It comes from a publisher who is interrupted once, into a cache of its own.
     #[test]
     #[ignore = "takes minutes: makes an image, and boots it with its own initramfs and cloud-init"]
     fn a_debian_with_cloud_init_becomes_machines() -> Result {
         let dir = tempfile::tempdir()?;
-        let name = format!("cloud:{}", published(dir.path())?.display());
+        let disk = published(dir.path())?;
+        let (parent, name) = (disk.parent().unwrap_or(Path::new("/")), disk.file_name().unwrap_or_default());
+        let interrupted = fs::metadata(&disk)?.len() / 3;
+        let publisher = Web::interrupted(parent, interrupted);
+        let url = publisher.url(&name.to_string_lossy());
+        let image = format!("cloud:{url}#sha256={}", Digest::of_file(&disk)?);
+        let cache = image_cache(|_| {});
+        let victim = Victim::new("of_the_network").env(IMAGE, image).env("VMTEST_CACHE", cache.path());
+        victim.run().assert_passed().assert_nothing_left();
+        assert_eq!(publisher.asked(), [0, interrupted], "it goes on where it was");
+        Ok(())
+    }
+
+    /// Two machines of this image are what they are told, and write what is their own.
+    pub(super) fn becomes_machines(name: &str) -> Result {
         let node = |name: &str, image: &str| NodeSpec::new(name).image(image).memory(512 << 20);
         let fixture = Fixture::from_files([("greeting", "from a fixture")]);
-        let alice = node("alice", &name).disk(4 << 30).fixture(fixture, "/srv/it");
+        let alice = node("alice", name).disk(4 << 30).fixture(fixture, "/srv/it");
         let cluster =
-            Cluster::builder().backend("qemu").timeout(Duration::from_secs(600)).node(alice).node(node("bob", &name));
+            Cluster::builder().backend("qemu").timeout(Duration::from_secs(600)).node(alice).node(node("bob", name));
         cluster.run(async |cluster| -> Result {
             let (alice, bob) = (cluster.node("alice")?, cluster.node("bob")?);
             assert_eq!(alice.sh("hostname; cat /srv/it/greeting").await?.stdout(), "alice\nfrom a fixture");
