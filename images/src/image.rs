@@ -3,14 +3,20 @@
 use std::{
     ffi::OsStr,
     fs::{self, File, Permissions},
-    io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cache, Error, ImageSpec, Result, kept, micro, oci, spec::Recipe, vmlinux::to_be_started};
+use crate::{
+    Cache, Error, ImageSpec, Result,
+    kept::{self, Held},
+    micro, oci,
+    publish::{Lengths, put, record_as},
+    spec::Recipe,
+    vmlinux::to_be_started,
+};
 
 /// A kernel and an initramfs with busybox and dropbear.
 pub(crate) const MICRO: &str = "micro";
@@ -102,9 +108,10 @@ impl Image {
         }
     }
 
-    /// Whether it is still complete.
+    /// Whether it is still complete: all of its files are there, and as long as they were.
     pub(crate) fn is_there(&self) -> bool {
-        self.files().all(Path::is_file)
+        let lengths = Lengths::read(self.dir());
+        self.files().all(|file| lengths.fit(file))
     }
 
     /// All of its files.
@@ -226,12 +233,17 @@ fn make(cache: &Cache, spec: &ImageSpec, stem: &str, recipe: Recipe, progress: &
     let work = tempfile::Builder::new().prefix(&work_prefix(stem)).tempdir_in(cache.images());
     let work = work.map_err(Error::file("make a directory in", cache.images()))?;
     // Another name may stand for the same image.
-    let once = |key: &str, build: &dyn Fn() -> Result<Built>| match kept::recorded(cache, &place(cache, spec, key))? {
-        Some(image) => Ok(image),
-        None => put(cache, spec, build()?),
+    let once = |key: &str, build: &dyn Fn() -> Result<Built>| -> Result<(Image, Held)> {
+        if let Some(image) = kept::recorded(cache, &place(cache, spec, key))?
+            && let Some(held) = image.hold()?
+        {
+            return Ok((image, held));
+        }
+        put(cache, spec, build()?)
     };
     let container = |request: &oci::Request| once(&request.key(), &|| request.build(cache, work.path(), progress));
-    let image = match recipe {
+    // Held until a record names it.
+    let (image, _held) = match recipe {
         Recipe::Micro => put(cache, spec, micro::build(work.path(), progress)?)?,
         Recipe::Debian(request) => put(cache, spec, request.build(work.path(), progress)?)?,
         Recipe::Oci(request) => container(&request)?,
@@ -246,7 +258,7 @@ fn make(cache: &Cache, spec: &ImageSpec, stem: &str, recipe: Recipe, progress: &
         Recipe::Own(own, _) => put(cache, spec, own.build(work.path(), progress)?)?,
     };
     let image = Image { name: spec.whole_name(), ..image };
-    record_as(cache, stem, &image)?;
+    record_as(cache, stem, &image, work.path())?;
     Ok(image)
 }
 
@@ -329,43 +341,6 @@ pub(crate) fn place(cache: &Cache, spec: &ImageSpec, key: &str) -> PathBuf {
     cache.images().join(format!("{}-{key}", spec.kind()))
 }
 
-/// Puts what a build has made where it stays.
-fn put(cache: &Cache, spec: &ImageSpec, built: Built) -> Result<Image> {
-    let dir = place(cache, spec, &built.key);
-    match fs::rename(&built.dir, &dir) {
-        // Another name may have come to the same.
-        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-        renamed => renamed.map_err(Error::file("rename", &built.dir))?,
-    }
-    let (initramfs, nested) = (dir.join(INITRAMFS), dir.join(NESTED));
-    Ok(Image {
-        name: spec.whole_name(),
-        key: built.key,
-        kernel: dir.join(KERNEL),
-        nested: if nested.exists() { nested } else { initramfs.clone() },
-        initramfs,
-        kernel_version: built.kernel_version,
-        root: built.root.map(|label| Root { disk: dir.join(ROOT), label }),
-        memory: built.memory,
-        entrypoint: built.entrypoint,
-        cloud: built.cloud.map(|cloud| CloudDisk { disk: dir.join(&cloud.disk), ..cloud }),
-        digest: built.digest,
-        arguments: built.arguments,
-        login: built.login,
-        ready: built.ready,
-        asks_firmware: built.asks_firmware,
-    })
-}
-
-/// Makes this the image that the name stands for.
-fn record_as(cache: &Cache, stem: &str, image: &Image) -> Result<()> {
-    let text = serde_json::to_string_pretty(image).expect("an image is plain data");
-    let path = current_path(cache, stem);
-    let file = tempfile::NamedTempFile::new_in(cache.images()).map_err(Error::file("write in", cache.images()))?;
-    fs::write(file.path(), text).map_err(Error::file("write", file.path()))?;
-    file.persist(&path).map(drop).map_err(|e| Error::file("write", path)(e.error))
-}
-
 fn read_current(cache: &Cache, stem: &str) -> Option<Image> {
     let text = fs::read(current_path(cache, stem)).ok()?;
     let image: Image = serde_json::from_slice(&text).ok()?;
@@ -386,7 +361,7 @@ fn stem(spec: &ImageSpec, recipe: &Recipe) -> String {
     format!("{}-{}", spec.kind(), recipe.key())
 }
 
-fn current_path(cache: &Cache, stem: &str) -> PathBuf {
+pub(crate) fn current_path(cache: &Cache, stem: &str) -> PathBuf {
     cache.images().join(format!("{stem}.json"))
 }
 

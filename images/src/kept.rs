@@ -33,6 +33,14 @@ pub struct Held {
     _lock: Option<File>,
 }
 
+impl Held {
+    /// Holds what a build has made in this directory, where nobody else can find it yet.
+    pub(crate) fn of_new(dir: &Path) -> Result<Self> {
+        let file = open_used(dir).and_then(|file| file.lock_shared().map(|()| file));
+        Ok(Self { _lock: Some(file.map_err(Error::file("lock", dir.join(USED)))?) })
+    }
+}
+
 impl Image {
     /// Holds the image; `None` where somebody has removed it since it was found. Waits while somebody is about to.
     ///
@@ -93,11 +101,27 @@ impl KeptImage {
                 fs::remove_file(&path).map_err(Error::file("remove", path))?;
             }
         }
-        // One that is killed here leaves what is no image to anybody.
-        let leaving = cache.images().join(format!("{LEAVING}{}", self.id));
-        fs::rename(&self.dir, &leaving).map_err(Error::file("rename", &self.dir))?;
-        fs::remove_dir_all(&leaving).map_err(Error::file("remove", leaving))?;
+        take_away(cache, &self.dir)?;
         Ok(true)
+    }
+}
+
+/// Removes the directory of an image; the caller has its lock. One that is killed here leaves what is no image to anybody.
+pub(crate) fn take_away(cache: &Cache, dir: &Path) -> Result<()> {
+    let id = dir.file_name().unwrap_or_default().to_string_lossy();
+    let leaving = cache.images().join(format!("{LEAVING}{id}"));
+    // What one has left that was killed.
+    remove(&leaving)?;
+    fs::rename(dir, &leaving).map_err(Error::file("rename", dir))?;
+    remove(&leaving)
+}
+
+/// Removes a file or a directory, which somebody else may be removing too.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(Error::file("remove", path)),
     }
 }
 

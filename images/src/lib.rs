@@ -26,6 +26,7 @@ mod oci;
 mod own;
 mod packages;
 mod programs;
+mod publish;
 mod seed;
 mod shell;
 mod spec;

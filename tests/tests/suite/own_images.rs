@@ -2,17 +2,21 @@
 //! ready.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::mpsc,
+    thread,
 };
 
+use nix::libc;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use vmtest::{
     GuestImage, ImageFiles,
     evidence::{Event, Rung},
     prelude::*,
 };
-use vmtest_images::ensure;
+use vmtest_images::{Cache, ImageSpec, OwnFiles, OwnImage, ensure};
 use vmtest_tests::Victim;
 
 /// Kernel and initramfs of the image that vmtest builds itself, as somebody's own build would leave them.
@@ -151,6 +155,36 @@ fn a_probe_that_never_succeeds_is_told_with_what_it_said() {
     let error = cluster.run(async |_| ()).expect_err("it is never ready").to_string();
     assert!(error.contains("node `node` waits for `its own probe`, which says: "), "{error}");
     assert!(error.contains("the database recovers"), "{error}");
+}
+
+/// For the calling thread, storage that never says that something is on the disk.
+fn refuse_syncs() {
+    let refuse = SeccompAction::Errno(libc::EIO.cast_unsigned());
+    let arch = std::env::consts::ARCH.try_into().expect("seccomp knows this machine");
+    let filter = SeccompFilter::new(BTreeMap::from([(libc::SYS_fsync, vec![])]), SeccompAction::Allow, refuse, arch);
+    let program = filter.and_then(BpfProgram::try_from).expect("one rule is a filter");
+    apply_filter(&program).expect("a thread may take rights from itself");
+}
+
+#[test]
+fn what_is_not_on_the_disk_is_no_image() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (disk, cache) = (dir.path().join("disk"), Cache::open(dir.path().join("cache")).expect("a cache"));
+    fs::write(&disk, [7; 4096]).expect("it can be written");
+    let files = OwnFiles { disk: Some(disk), ..OwnFiles::default() };
+    let spec: ImageSpec = OwnImage::new("appliance", Ok("1".to_owned()), move |_, _| Ok(files.clone())).into();
+    let images = dir.path().join("cache/images");
+    thread::scope(|scope| {
+        let made = scope.spawn(|| {
+            refuse_syncs();
+            ensure(&cache, &spec, &())
+        });
+        let error = made.join().expect("it ends").expect_err("it may be gone after a power cut").to_string();
+        assert!(error.starts_with(&format!("cannot write {}/own-", images.display())), "{error}");
+    });
+    let left: Vec<_> = fs::read_dir(&images).expect("it is there").flatten().map(|entry| entry.file_name()).collect();
+    assert!(left.iter().all(|name| name.to_string_lossy().ends_with(".lock")), "{left:?}");
+    ensure(&cache, &spec, &()).expect("it can be made where storage says so");
 }
 
 mod qemu {
