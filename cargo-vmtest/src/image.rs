@@ -10,7 +10,7 @@ use vmtest_images::{Cache, ImageSpec, KeptImage, Progress, Pulled, ensure, pull}
 
 use super::{
     catalog,
-    last_use::{age, not_used_for},
+    last_use::age,
     meant::meant,
     output::{self, line},
 };
@@ -130,7 +130,9 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, String> {
                 line(format_args!("removed {}, {}", image.id, HumanBytes(image.bytes)));
             }
         }
-        Command::Prune { older_than, all, dry_run } => prune(&cache, (!all).then_some(older_than), dry_run)?,
+        Command::Prune { older_than, all, dry_run } => {
+            prune(&cache, if all { Duration::ZERO } else { older_than }, dry_run)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -235,25 +237,24 @@ fn find<'a>(all: &'a [KeptImage], name: &str) -> Result<&'a KeptImage, String> {
     meant("image", name, all, |image| &image.id, &[&exact, &by_name, &|image| image.id.starts_with(name)])
 }
 
-fn prune(cache: &Cache, older_than: Option<Duration>, dry_run: bool) -> Result<(), String> {
+fn prune(cache: &Cache, older_than: Duration, dry_run: bool) -> Result<(), String> {
     let (mut count, mut freed) = (0_u32, 0);
     let all = kept(cache)?;
     for image in &all {
-        let old = older_than.is_none_or(|limit| image.image.is_none() || not_used_for(image.used) >= limit);
-        if image.in_use || !old {
+        if image.in_use || !image.is_unused(older_than) {
             continue;
         }
         // Somebody may have taken it meanwhile.
-        if dry_run || image.remove(cache).map_err(|e| e.to_string())? {
+        if dry_run || image.remove_unused(cache, older_than).map_err(|e| e.to_string())? {
             let removed = if dry_run { "would remove" } else { "removed" };
             line(format_args!("{removed} {}, {}", image.id, HumanBytes(image.bytes)));
             (count, freed) = (count + 1, freed + image.bytes);
         }
     }
     if !dry_run {
-        let kernels = older_than.is_none() && !all.iter().any(|image| image.in_use);
+        let kernels = older_than.is_zero() && !all.iter().any(|image| image.in_use);
         freed += cache.sweep(kernels).map_err(|e| e.to_string())?;
-        freed += cache.sweep_layers(older_than.unwrap_or_default()).map_err(|e| e.to_string())?;
+        freed += cache.sweep_layers(older_than).map_err(|e| e.to_string())?;
     }
     line(format_args!("{count} images, {}", HumanBytes(freed)));
     Ok(())

@@ -9,21 +9,21 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use vmtest::prelude::*;
-use vmtest_tests::{Layout, Registry, Victim, layer, private_cache};
+use vmtest_tests::{Layout, Registry, Victim, cache_dir, image_cache, layer, private_cache};
 
 /// Tests that are run by others.
 mod victims {
     use super::*;
 
     #[vm_test(backend = "fake")]
-    #[ignore = "run by an_image_that_a_test_uses_stays"]
+    #[ignore = "run by an_image_that_a_test_uses_stays_until_nobody_has_for_long"]
     async fn waits(_node: Node) {
         println!("the body begins");
         pending::<()>().await;
@@ -40,29 +40,66 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// A cache that has the micro image alone, and shares no lock with another.
+fn own_cache() -> TempDir {
+    let (common, cache) = (image_cache(build_micro), tempfile::tempdir().expect("a directory"));
+    // Links in the copy are those of the cache of all tests.
+    let script = "mkdir $2/images $2/scratch; cp -r $1/images/micro-* $2/images; rm -f $2/images/micro-*/used; \
+                  sed -i \"s|$3/|$2/|\" $2/images/*.json";
+    let mut copy = Command::new("sh");
+    copy.args(["-ec", script, "sh"]).args([common.path(), cache.path(), &cache_dir()]);
+    assert!(copy.status().expect("there is a shell").success());
+    cache
+}
+
 #[test]
-fn an_image_that_a_test_uses_stays() {
-    let mut running = Victim::new("waits").start();
+fn an_image_that_a_test_uses_stays_until_nobody_has_for_long() {
+    let cache = own_cache();
+    let of_cache = |args: &[&str], runs: &Path| image(args, &[("VMTEST_CACHE", cache.path()), ("VMTEST_RUN", runs)]);
+    let mut running = Victim::new("waits").env("VMTEST_CACHE", cache.path()).start();
     running.wait_for("the body begins");
-    let runs = running.runs().to_owned();
-    let of_run = [("VMTEST_RUN", runs.as_path())];
-    let listed: Value = serde_json::from_str(&said(&image(&["ls", "--json"], &of_run))).expect("it is JSON");
+    let of_run = |args: &[&str]| of_cache(args, running.runs());
+    let listed: Value = serde_json::from_str(&said(&of_run(&["ls", "--json"]))).expect("it is JSON");
     assert_eq!(listed["version"], 1);
     let all = listed["images"].as_array().expect("images are a list");
     let used = all.iter().find(|image| image["in_use"] == true).expect("one is in use");
     let id = used["id"].as_str().expect("it has a name");
     assert!(id.starts_with("micro-") && used["bytes"].as_u64() > Some(1 << 20), "{used}");
+    assert_eq!(used["used_by"], json!([running.pid()]));
 
-    let refused = image(&["rm", id], &of_run);
+    let refused = of_run(&["rm", id]);
     let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1));
-    assert!(complaint.contains(&format!("error: {id} is in use")), "{complaint}");
-    assert!(!said(&image(&["prune", "--all", "--dry-run"], &of_run)).contains(id));
-    let inspected: Value = serde_json::from_str(&said(&image(&["inspect", id], &of_run))).expect("it is JSON");
+    assert!(complaint.contains(&format!("error: {id} is in use by `victims::waits` (run ")), "{complaint}");
+    assert!(!said(&of_run(&["prune", "--all", "--dry-run"])).contains(id));
+    assert!(!said(&of_run(&["prune", "--all"])).contains(id));
+    assert!(said(&of_run(&["ls"])).contains("  in use by `victims::waits` (run "));
+    let inspected: Value = serde_json::from_str(&said(&of_run(&["inspect", id]))).expect("it is JSON");
     assert_eq!(inspected["image"]["name"], "micro");
 
     running.signal(Signal::SIGTERM);
-    running.finish().assert_nothing_left();
+    let ended = running.finish();
+    let of_cache = |args: &[&str]| said(&of_cache(args, ended.runs()));
+    assert!(of_cache(&["ls"]).contains("used 0 min ago"));
+    assert_eq!(of_cache(&["prune", "--older-than", "1h"]), "0 images, 0 B\n");
+    let images = cache.path().join("images");
+    let long_ago = SystemTime::now() - Duration::from_secs(40 * 24 * 60 * 60);
+    let file = fs::File::options().write(true).open(images.join(id).join("used")).expect("it was used");
+    file.set_modified(long_ago).expect("it can be changed");
+    assert!(of_cache(&["ls"]).contains("used 40 days ago"));
+    assert_eq!(of_cache(&["prune", "--older-than", "41days"]), "0 images, 0 B\n");
+    assert!(of_cache(&["prune", "--dry-run"]).starts_with(&format!("would remove {id}, ")));
+    assert!(images.join(id).exists());
+    assert!(of_cache(&["prune"]).starts_with(&format!("removed {id}, ")));
+    assert_only_locks(&images);
+    ended.assert_nothing_left();
+}
+
+/// Checks that nothing is in this directory of a cache but what is locked by whoever makes something there.
+fn assert_only_locks(dir: &Path) {
+    let left: Vec<_> = fs::read_dir(dir).expect("it is there").flatten().map(|entry| entry.file_name()).collect();
+    let is_lock = |name: &str| name.ends_with(".lock") || name == "used";
+    assert!(left.iter().all(|name| is_lock(&name.to_string_lossy())), "{left:?}");
 }
 
 #[test]
@@ -79,8 +116,7 @@ fn what_nobody_uses_is_removed() {
     assert!(said(&image(&["prune", "--dry-run"], &of_cache)).contains("would remove micro-replaced"));
     assert!(images.join("micro-replaced").exists());
     assert!(said(&image(&["prune"], &of_cache)).contains("removed micro-replaced"));
-    let left: Vec<_> = fs::read_dir(&images).expect("it is there").flatten().map(|entry| entry.file_name()).collect();
-    assert!(left.iter().all(|name| name.to_string_lossy().ends_with(".lock")), "{left:?}");
+    assert_only_locks(&images);
     let missing = image(&["rm", "debian"], &of_cache);
     let complaint = String::from_utf8_lossy(&missing.stderr).into_owned();
     assert!(complaint.contains("there is no image `debian` in the cache, and no other"), "{complaint}");
@@ -186,7 +222,11 @@ const POLL: Duration = Duration::from_millis(1);
 
 /// A cache that has what images of containers are made with.
 fn cache_with_micro() -> TempDir {
-    private_cache(|cache| drop(said(&image(&["build", "micro"], &[("VMTEST_CACHE", cache)]))))
+    private_cache(build_micro)
+}
+
+fn build_micro(cache: &Path) {
+    said(&image(&["build", "micro"], &[("VMTEST_CACHE", cache)]));
 }
 
 /// A layout with one file of this content.

@@ -6,7 +6,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rustix::fs::{major, minor};
@@ -89,17 +89,37 @@ pub struct KeptImage {
 }
 
 impl KeptImage {
+    /// Whether it was replaced, or nobody has used it for so long.
+    pub fn is_unused(&self, for_so_long: Duration) -> bool {
+        self.image.is_none() || age(SystemTime::UNIX_EPOCH + Duration::from_secs(self.used)) >= for_so_long
+    }
+
     /// Removes it with its records. `false` where somebody uses it: nothing is gone then.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub fn remove(&self, cache: &Cache) -> Result<bool> {
+        self.remove_if(cache, |_| true)
+    }
+
+    /// The same for one that [was replaced or not used for so long](Self::is_unused). That is looked at again when nobody can take
+    /// it any more: since it was listed, a build may have given it a name, or a test may have used it.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn remove_unused(&self, cache: &Cache, for_so_long: Duration) -> Result<bool> {
+        self.remove_if(cache, |has_record| !has_record || age(last_use(&self.dir)) >= for_so_long)
+    }
+
+    fn remove_if(&self, cache: &Cache, wanted: impl FnOnce(bool) -> bool) -> Result<bool> {
         // Held until it is gone, so that nobody takes it meanwhile.
         let Some(_lock) = lock_alone(&self.dir)? else { return Ok(false) };
-        for (path, image) in records(cache)? {
-            if image.dir() == self.dir {
-                fs::remove_file(&path).map_err(Error::file("remove", path))?;
-            }
+        let records: Vec<_> = records(cache)?.into_iter().filter(|(_, image)| image.dir() == self.dir).collect();
+        if !wanted(!records.is_empty()) {
+            return Ok(false);
+        }
+        for (path, _) in records {
+            fs::remove_file(&path).map_err(Error::file("remove", path))?;
         }
         take_away(cache, &self.dir)?;
         Ok(true)
@@ -125,10 +145,23 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// The exclusive lock, if nobody uses what is in this directory.
+/// The exclusive lock, if nobody uses what is in this directory. To take it is no use.
 pub(crate) fn lock_alone(dir: &Path) -> Result<Option<File>> {
-    let path = dir.join(USED);
-    try_lock((open_used(dir).map_err(Error::file("open", &path))?, path))
+    let (path, used) = (dir.join(USED), last_use(dir));
+    let is_new = !path.exists();
+    let opened = open_used(dir).and_then(|file| if is_new { file.set_modified(used).map(|()| file) } else { Ok(file) });
+    try_lock((opened.map_err(Error::file("open", &path))?, path))
+}
+
+/// When somebody began to use what is in this directory, or when it was made.
+fn last_use(dir: &Path) -> SystemTime {
+    let used = fs::metadata(dir.join(USED)).or_else(|_| fs::metadata(dir)).and_then(|meta| meta.modified());
+    used.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// How long ago that was.
+fn age(then: SystemTime) -> Duration {
+    SystemTime::now().duration_since(then).unwrap_or_default()
 }
 
 impl Cache {
@@ -137,17 +170,15 @@ impl Cache {
     /// # Errors
     /// When the cache cannot be read.
     pub fn kept(&self) -> Result<Vec<KeptImage>> {
+        let dirs = dirs(self)?;
+        // What was there then has its record by now.
         let records = records(self)?;
         let locks = fs::read_to_string(LOCKS).unwrap_or_default();
         let mut all = Vec::new();
-        for (id, dir) in entries(self)? {
-            if id.starts_with('.') || !dir.is_dir() {
-                continue;
-            }
+        for (id, dir) in dirs {
             let images: Vec<_> = records.iter().map(|(_, image)| image).filter(|image| image.dir() == dir).collect();
             let names: BTreeSet<_> = images.iter().map(|image| image.name.clone()).collect();
-            let used = fs::metadata(dir.join(USED)).or_else(|_| fs::metadata(&dir)).and_then(|meta| meta.modified());
-            let used = used.unwrap_or(SystemTime::UNIX_EPOCH).duration_since(SystemTime::UNIX_EPOCH);
+            let used = last_use(&dir).duration_since(SystemTime::UNIX_EPOCH);
             all.push(KeptImage {
                 id,
                 image: images.first().copied().cloned(),
@@ -171,7 +202,6 @@ impl Cache {
     pub fn by_id(&self, id: &str) -> Result<Option<Image>> {
         Ok(records(self)?.into_iter().map(|(_, image)| image).find(|image| image.id() == id && image.is_there()))
     }
-
     /// Removes what killed builds and removals have left, and with `kernels` those that were unpacked for VMMs that load no
     /// other. Returns how many bytes that were.
     ///
@@ -196,6 +226,12 @@ impl Cache {
         }
         Ok(freed)
     }
+}
+
+/// The directories of images, with their ids.
+fn dirs(cache: &Cache) -> Result<Vec<(String, PathBuf)>> {
+    let is_image = |(id, dir): &(String, PathBuf)| !id.starts_with('.') && dir.is_dir();
+    Ok(entries(cache)?.into_iter().filter(is_image).collect())
 }
 
 fn entries(cache: &Cache) -> Result<Vec<(String, PathBuf)>> {
@@ -283,6 +319,47 @@ mod tests {
         assert!(image.hold().unwrap().is_none());
         assert!(cache.kept().unwrap().is_empty());
         assert_eq!(records(&cache).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn what_nobody_has_used_for_long_is_removed_by_its_last_use() {
+        let (_dir, cache, image) = cache_with("micro");
+        let day = Duration::from_secs(24 * 60 * 60);
+        let used = |ago: Duration| open_used(image.dir()).unwrap().set_modified(SystemTime::now() - ago).unwrap();
+        let listed = || -> KeptImage {
+            let [kept] = cache.kept().unwrap().try_into().unwrap();
+            kept
+        };
+        used(40 * day);
+        let before = listed();
+        assert!(before.is_unused(39 * day) && !before.is_unused(41 * day));
+        assert!(!before.remove_unused(&cache, 41 * day).unwrap());
+        // It was used since it was listed.
+        drop(image.hold().unwrap().expect("it is there"));
+        assert!(!listed().is_unused(day), "who holds it uses it");
+        assert!(!before.remove_unused(&cache, 39 * day).unwrap());
+        used(40 * day);
+        assert!(before.remove_unused(&cache, 39 * day).unwrap());
+        assert!(cache.kept().unwrap().is_empty() && records(&cache).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_no_record_names_was_replaced_whenever_it_was_used() {
+        let (_dir, cache, _) = cache_with("micro");
+        let old = cache.images().join("debian-12-old");
+        // A removal that was killed has left the same before.
+        for dir in [old.clone(), cache.images().join(".leaving-debian-12-old/x")] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        let kept = cache.kept().unwrap();
+        let replaced: Vec<_> = kept.iter().filter(|kept| kept.is_unused(Duration::MAX)).collect();
+        let [replaced] = replaced.try_into().unwrap();
+        assert_eq!(replaced.dir, old);
+        drop(lock_alone(&old).unwrap().expect("nobody has it"));
+        assert_eq!(cache.kept().unwrap().iter().find(|kept| kept.dir == old).unwrap().used, replaced.used);
+        assert!(replaced.remove_unused(&cache, Duration::MAX).unwrap());
+        let left = fs::read_dir(cache.images()).unwrap().flatten();
+        assert!(!left.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("debian")));
     }
 
     #[test]

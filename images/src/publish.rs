@@ -121,10 +121,12 @@ pub(crate) fn record_as(cache: &Cache, stem: &str, image: &Image, work: &Path) -
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::{path::PathBuf, time::Duration};
 
     use super::*;
     use crate::{OwnFiles, OwnImage, ensure};
+
+    const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
     /// A cache, and an image that is made of a disk without a kernel.
     fn place_and_spec() -> (tempfile::TempDir, Cache, ImageSpec) {
@@ -175,6 +177,21 @@ mod tests {
         // One that was made before there were lengths.
         fs::remove_file(image.dir().join(LENGTHS)).unwrap();
         assert!(image.hold().unwrap().is_some());
+    }
+
+    #[test]
+    fn an_image_is_kept_that_is_published_while_others_remove() {
+        let (_dir, cache, spec) = place_and_spec();
+        let (image, held) = put(&cache, &spec, built(&cache)).unwrap();
+        let [before] = cache.kept().unwrap().try_into().unwrap();
+        assert!(before.image.is_none() && before.in_use);
+        assert!(!before.remove_unused(&cache, Duration::ZERO).unwrap(), "nothing has named it yet");
+        record_as(&cache, "own-1", &image, &cache.images().join(".own-1-build-x")).unwrap();
+        drop(held);
+        assert!(!before.remove_unused(&cache, MONTH).unwrap(), "it is named by now");
+        assert!(image.hold().unwrap().is_some());
+        assert!(before.remove_unused(&cache, Duration::ZERO).unwrap());
+        assert!(!current_path(&cache, "own-1").exists() && !image.dir().exists());
     }
 
     #[test]
