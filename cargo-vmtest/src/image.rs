@@ -6,7 +6,7 @@ use clap::Subcommand;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use vmtest::harness::control::{Description, runs};
-use vmtest_images::{Cache, ImageSpec, KeptImage, Progress, Pulled, ensure, pull};
+use vmtest_images::{Beside, Cache, ImageSpec, KeptImage, Progress, Pulled, ensure, pull};
 
 use super::{
     catalog,
@@ -45,7 +45,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show the images in the cache: how large they are, when they were used last, and who uses them now.
+    /// Show the images in the cache: how large they are, when they were used last, and who uses them now; and what is there beside
+    /// them.
     Ls {
         /// Print them as JSON.
         #[arg(long)]
@@ -84,7 +85,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Remove what nobody has used for long, what was replaced, layers that came from registries, and what killed builds have left.
+    /// Remove what nobody has used for long (images, layers that came from registries, downloads, unpacked kernels), what was
+    /// replaced, and what killed builds have left.
     Prune {
         /// How long nobody has used it, such as `12h` or `30days`.
         #[arg(long, value_name = "TIME", default_value = "30days", value_parser = humantime::parse_duration)]
@@ -114,7 +116,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, String> {
         Command::Pull { images, json } => return pull_all(&cache, &images, json),
         Command::Catalog { json } => catalog::list(&cache, json)?,
         Command::Bump { names, catalog, dry_run, json } => return catalog::bump(&names, catalog, dry_run, json),
-        Command::Ls { json } => list(&kept(&cache)?, cache.layer_bytes(), json)?,
+        Command::Ls { json } => list(&kept(&cache)?, &cache.beside_images().map_err(|e| e.to_string())?, json)?,
         Command::Inspect { image } => {
             let all = kept(&cache)?;
             output::json(find(&all, &image)?)?;
@@ -181,13 +183,13 @@ fn kept(cache: &Cache) -> Result<Vec<KeptImage>, String> {
 struct Report<'a> {
     version: u32,
     images: &'a [KeptImage],
-    /// Of images of registries, as they came.
-    layer_bytes: u64,
+    #[serde(flatten)]
+    beside: &'a Beside,
 }
 
-fn list(all: &[KeptImage], layer_bytes: u64, json: bool) -> Result<(), String> {
+fn list(all: &[KeptImage], beside: &Beside, json: bool) -> Result<(), String> {
     if json {
-        let report = Report { version: VERSION, images: all, layer_bytes };
+        let report = Report { version: VERSION, images: all, beside };
         return output::json(&report);
     }
     let width = all.iter().map(|image| image.id.len()).max().unwrap_or_default();
@@ -209,10 +211,19 @@ fn list(all: &[KeptImage], layer_bytes: u64, json: bool) -> Result<(), String> {
         ));
     }
     line(format_args!("{} images, {}", all.len(), HumanBytes(all.iter().map(|image| image.bytes).sum())));
-    if layer_bytes > 0 {
-        line(format_args!("layers as they came from registries, {}", HumanBytes(layer_bytes)));
-    }
+    parts(beside).for_each(|(what, bytes)| line(format_args!("{what}, {}", HumanBytes(bytes))));
     Ok(())
+}
+
+/// What there is of that.
+fn parts(beside: &Beside) -> impl Iterator<Item = (&'static str, u64)> {
+    let all = [
+        ("layers as they came from registries", beside.layer_bytes),
+        ("kernels that were unpacked", beside.kernel_bytes),
+        ("downloads", beside.download_bytes),
+        ("what builds are at or have left", beside.unfinished_bytes),
+    ];
+    all.into_iter().filter(|(_, bytes)| *bytes > 0)
 }
 
 /// The runs of now. Who uses an image is told as far as it is known.
@@ -238,25 +249,21 @@ fn find<'a>(all: &'a [KeptImage], name: &str) -> Result<&'a KeptImage, String> {
 }
 
 fn prune(cache: &Cache, older_than: Duration, dry_run: bool) -> Result<(), String> {
+    let removed = if dry_run { "would remove" } else { "removed" };
     let (mut count, mut freed) = (0_u32, 0);
-    let all = kept(cache)?;
-    for image in &all {
+    for image in &kept(cache)? {
         if image.in_use || !image.is_unused(older_than) {
             continue;
         }
         // Somebody may have taken it meanwhile.
         if dry_run || image.remove_unused(cache, older_than).map_err(|e| e.to_string())? {
-            let removed = if dry_run { "would remove" } else { "removed" };
             line(format_args!("{removed} {}, {}", image.id, HumanBytes(image.bytes)));
             (count, freed) = (count + 1, freed + image.bytes);
         }
     }
-    if !dry_run {
-        let kernels = older_than.is_zero() && !all.iter().any(|image| image.in_use);
-        freed += cache.sweep(kernels).map_err(|e| e.to_string())?;
-        freed += cache.sweep_layers(older_than).map_err(|e| e.to_string())?;
-    }
-    line(format_args!("{count} images, {}", HumanBytes(freed)));
+    let swept = cache.sweep(older_than, dry_run).map_err(|e| e.to_string())?;
+    parts(&swept).for_each(|(what, bytes)| line(format_args!("{removed} {what}, {}", HumanBytes(bytes))));
+    line(format_args!("{count} images, {}", HumanBytes(freed + swept.bytes())));
     Ok(())
 }
 

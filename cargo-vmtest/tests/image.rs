@@ -122,6 +122,41 @@ fn what_nobody_uses_is_removed() {
     assert!(complaint.contains("there is no image `debian` in the cache, and no other"), "{complaint}");
 }
 
+#[test]
+fn what_is_there_beside_images_is_listed_and_removed() {
+    let cache = tempfile::tempdir().expect("a directory");
+    let of_cache = |args: &[&str]| said(&image(args, &[("VMTEST_CACHE", cache.path())]));
+    let left = [
+        "images/vmlinux-1",
+        "images/.vmlinux-2",
+        "downloads/ab.part",
+        "downloads/cd-disk",
+        "registries/blobs/sha256/ef",
+    ];
+    for path in left.map(|path| cache.path().join(path)) {
+        fs::create_dir_all(path.parent().expect("it has one")).expect("it can be made");
+        fs::write(path, [1; 4096]).expect("it can be written");
+    }
+    let lines = |before: &str| {
+        format!(
+            "{before}layers as they came from registries, 4.00 KiB\n{before}kernels that were unpacked, 4.00 KiB\n\
+             {before}downloads, 8.00 KiB\n{before}what builds are at or have left, 4.00 KiB\n"
+        )
+    };
+    assert_eq!(of_cache(&["ls"]), format!("0 images, 0 B\n{}", lines("")));
+    let listed: Value = serde_json::from_str(&of_cache(&["ls", "--json"])).expect("it is JSON");
+    assert_eq!((&listed["layer_bytes"], &listed["download_bytes"]), (&json!(4096), &json!(8192)));
+    assert_eq!((&listed["kernel_bytes"], &listed["unfinished_bytes"]), (&json!(4096), &json!(4096)));
+    let would = of_cache(&["prune", "--all", "--dry-run"]);
+    assert_eq!(would, lines("would remove ") + "0 images, 20.00 KiB\n");
+    assert!(left.iter().all(|path| cache.path().join(path).exists()));
+    assert_eq!(of_cache(&["prune"]), "removed what builds are at or have left, 4.00 KiB\n0 images, 4.00 KiB\n");
+    assert!(of_cache(&["prune", "--all"]).ends_with("\n0 images, 16.00 KiB\n"));
+    for dir in ["images", "downloads", "registries/blobs/sha256"] {
+        assert_only_locks(&cache.path().join(dir));
+    }
+}
+
 /// Answers on loopback with this text, whatever is asked for, for as long as the test runs.
 fn publisher(text: String) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");

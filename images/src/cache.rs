@@ -7,6 +7,9 @@ use std::{
 
 use crate::{Error, Result};
 
+/// How the names of downloads end that are not complete; what is before it is locked by whoever fetches it.
+pub(crate) const PART: &str = ".part";
+
 /// A directory that is shared by all tests of a user.
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -60,10 +63,15 @@ impl Cache {
 
     /// The same without waiting: `None` where somebody builds it.
     pub(crate) fn try_lock(&self, name: &str) -> Result<Option<File>> {
-        try_lock(lock_file(&self.images(), name)?)
+        self.try_lock_in(&self.images(), name)
     }
 
     /// The same for what has this name in this directory of the cache.
+    pub(crate) fn try_lock_in(&self, dir: &Path, name: &str) -> Result<Option<File>> {
+        try_lock(lock_file(dir, name)?)
+    }
+
+    /// Waits as [`Self::lock`] does, for what has this name in this directory of the cache.
     pub(crate) fn lock_in(&self, dir: &Path, name: &str, waits: impl FnOnce()) -> Result<File> {
         let (file, path) = lock_file(dir, name)?;
         if file.try_lock().is_err() {

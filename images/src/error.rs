@@ -57,7 +57,10 @@ pub enum Error {
         packages: String,
     },
     /// The place of the cache is full.
-    #[error("no space left in {}: free some, or set VMTEST_CACHE to another place", dir.display())]
+    #[error(
+        "no space left in {}: free some, as `cargo vmtest image prune` does, or set VMTEST_CACHE to another place",
+        dir.display()
+    )]
     Full {
         /// Where there was no space.
         dir: PathBuf,

@@ -20,6 +20,8 @@ use crate::{
 
 /// A kernel and an initramfs with busybox and dropbear.
 pub(crate) const MICRO: &str = "micro";
+/// What is behind the name of what is being made in that of its directory.
+pub(crate) const BUILD: &str = "-build-";
 
 /// A built image. Its files are read-only and stay where they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -366,7 +368,7 @@ pub(crate) fn current_path(cache: &Cache, stem: &str) -> PathBuf {
 }
 
 fn work_prefix(stem: &str) -> String {
-    format!(".{stem}-build-")
+    format!(".{stem}{BUILD}")
 }
 
 /// Removes what killed builds left; the caller holds the lock, so nobody builds now. What cannot be removed, as where a program that

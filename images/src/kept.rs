@@ -19,11 +19,7 @@ use crate::{Cache, Error, Image, Result, cache::try_lock};
 pub(crate) const USED: &str = "used";
 const LOCKS: &str = "/proc/locks";
 /// What the names of directories begin with that are about to be gone.
-const LEAVING: &str = ".leaving-";
-/// What marks the directory of a build.
-const BUILD: &str = "-build-";
-/// What the names of unpacked kernels begin with.
-const KERNEL: &str = "vmlinux-";
+pub(crate) const LEAVING: &str = ".leaving-";
 
 /// An image that is used: as long as this lives, nobody removes it. The kernel gives it back when the process ends, however it
 /// does.
@@ -160,7 +156,7 @@ fn last_use(dir: &Path) -> SystemTime {
 }
 
 /// How long ago that was.
-fn age(then: SystemTime) -> Duration {
+pub(crate) fn age(then: SystemTime) -> Duration {
     SystemTime::now().duration_since(then).unwrap_or_default()
 }
 
@@ -202,39 +198,15 @@ impl Cache {
     pub fn by_id(&self, id: &str) -> Result<Option<Image>> {
         Ok(records(self)?.into_iter().map(|(_, image)| image).find(|image| image.id() == id && image.is_there()))
     }
-    /// Removes what killed builds and removals have left, and with `kernels` those that were unpacked for VMMs that load no
-    /// other. Returns how many bytes that were.
-    ///
-    /// # Errors
-    /// When something cannot be removed.
-    pub fn sweep(&self, kernels: bool) -> Result<u64> {
-        let mut freed = 0;
-        for (name, path) in entries(self)? {
-            let of_build = name.strip_prefix('.').and_then(|name| name.split_once(BUILD));
-            let gone = match of_build {
-                // Nobody builds while the lock is to be had.
-                Some((stem, _)) => self.try_lock(stem)?.is_some(),
-                None => {
-                    name.starts_with(LEAVING) || (kernels && name.starts_with(KERNEL) && path.extension().is_none())
-                }
-            };
-            if gone {
-                freed += allocated(&path);
-                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-                removed.map_err(Error::file("remove", path))?;
-            }
-        }
-        Ok(freed)
-    }
 }
 
 /// The directories of images, with their ids.
-fn dirs(cache: &Cache) -> Result<Vec<(String, PathBuf)>> {
+pub(crate) fn dirs(cache: &Cache) -> Result<Vec<(String, PathBuf)>> {
     let is_image = |(id, dir): &(String, PathBuf)| !id.starts_with('.') && dir.is_dir();
     Ok(entries(cache)?.into_iter().filter(is_image).collect())
 }
 
-fn entries(cache: &Cache) -> Result<Vec<(String, PathBuf)>> {
+pub(crate) fn entries(cache: &Cache) -> Result<Vec<(String, PathBuf)>> {
     let entries = fs::read_dir(cache.images()).map_err(Error::file("read", cache.images()))?;
     let entry = |entry: fs::DirEntry| Some((entry.file_name().into_string().ok()?, entry.path()));
     Ok(entries.flatten().filter_map(entry).collect())
@@ -360,32 +332,6 @@ mod tests {
         assert!(replaced.remove_unused(&cache, Duration::MAX).unwrap());
         let left = fs::read_dir(cache.images()).unwrap().flatten();
         assert!(!left.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("debian")));
-    }
-
-    #[test]
-    fn what_no_record_names_and_what_a_kill_has_left_is_found() {
-        let (_dir, cache, _) = cache_with("micro");
-        fs::create_dir(cache.images().join("debian-12-old")).unwrap();
-        let kept = cache.kept().unwrap();
-        assert_eq!(
-            kept.iter().filter(|kept| kept.image.is_none()).map(|kept| &*kept.id).collect::<Vec<_>>(),
-            ["debian-12-old"]
-        );
-        for name in [".micro-4567-build-x", ".leaving-micro-1", ".debian-12-9-build-y"] {
-            fs::create_dir(cache.images().join(name)).unwrap();
-        }
-        fs::write(cache.images().join("vmlinux-1"), "x").unwrap();
-        let building = cache.try_lock("debian-12-9").unwrap().expect("nobody has it");
-        assert!(cache.sweep(false).unwrap() > 0);
-        let left = |name: &str| cache.images().join(name).exists();
-        assert_eq!(
-            [left(".micro-4567-build-x"), left(".leaving-micro-1"), left(".debian-12-9-build-y")],
-            [false, false, true]
-        );
-        assert!(left("vmlinux-1"));
-        drop(building);
-        cache.sweep(true).unwrap();
-        assert!(!left("vmlinux-1") && !left(".debian-12-9-build-y"));
     }
 
     #[test]

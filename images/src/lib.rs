@@ -30,6 +30,7 @@ mod publish;
 mod seed;
 mod shell;
 mod spec;
+mod sweep;
 mod tree;
 mod version;
 mod vmlinux;
@@ -50,6 +51,7 @@ pub use seed::{
     FIRMWARE_FILE, GuestConfig, HostKey, Interface, Mount, RootMount, append_seed, mount_options, write_facts,
 };
 pub use spec::ImageSpec;
+pub use sweep::Beside;
 pub use tree::{tree, write_seed};
 pub use vmlinux::vmlinux;
 

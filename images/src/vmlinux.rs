@@ -2,9 +2,10 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use goblin::elf::Elf;
@@ -12,8 +13,10 @@ use lz4_flex::block;
 use lzma_rust2::XzReader;
 use ruzstd::decoding::StreamingDecoder;
 
-use crate::{Cache, Error, Result, key::short};
+use crate::{Cache, Error, Result, kept::remove, key::short};
 
+/// What the names of unpacked kernels begin with.
+pub(crate) const KERNEL: &str = "vmlinux-";
 const ELF: &[u8] = b"\x7fELF";
 /// Where a bzImage says how many sectors come before its protected-mode part, and where its payload is in that: the
 /// kernel's boot protocol, since its version 2.08.
@@ -50,29 +53,39 @@ pub fn vmlinux(cache: &Cache, kernel: &Path) -> Result<PathBuf> {
         return Ok(kernel.to_owned());
     }
     read(u64::MAX, &mut bytes)?;
-    let name = format!("vmlinux-{}", short(blake3::hash(&bytes)));
+    let name = format!("{KERNEL}{}", short(blake3::hash(&bytes)));
     let path = cache.images().join(&name);
-    if path.exists() {
+    if is_there(&path) {
         return Ok(path);
     }
     let _lock = cache.lock(&name, || ())?;
-    if path.exists() {
+    if is_there(&path) {
         return Ok(path);
     }
     let plain = unpack(&bytes).map_err(|why| Error::Kernel { path: kernel.to_owned(), why: why.to_string() })?;
     let unfinished = cache.images().join(format!(".{name}"));
     let write = || {
-        fs::write(&unfinished, plain)?;
-        fs::set_permissions(&unfinished, PermissionsExt::from_mode(0o444))?;
+        let mut file = File::create_new(&unfinished)?;
+        file.write_all(&plain)?;
+        file.set_permissions(PermissionsExt::from_mode(0o444))?;
+        // Else a power cut after the rename leaves its name and nothing in it.
+        file.sync_all()?;
         fs::rename(&unfinished, &path)
     };
     // What a killed process has left there may not be written to.
-    match fs::remove_file(&unfinished) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::file("remove", unfinished)(e)),
-        _ => {}
-    }
-    write().map_err(Error::file("write", &path))?;
+    remove(&unfinished)?;
+    write().map_err(|e| {
+        // Where there is no space, it takes some; the next one removes it, or a prune.
+        _ = fs::remove_file(&unfinished);
+        Error::file("write", &path)(e)
+    })?;
     Ok(path)
+}
+
+/// Whether there is one, which is used now: those that nobody uses are removed.
+fn is_there(path: &Path) -> bool {
+    // Whose cache that is says how old it is.
+    File::open(path).is_ok_and(|file| file.set_modified(SystemTime::now()).is_ok() || path.exists())
 }
 
 /// What this kernel was before it was compressed, where every VMM can start that. An emulated processor takes 0.16 s to unpack
@@ -170,7 +183,11 @@ mod tests {
             fs::write(&kernel, bz_image(payload, plain().len())).expect("it can be written");
             let found = vmlinux(&cache, &kernel).expect("it is whole");
             assert!(fs::read(&found).expect("it is there") == plain());
+            let file = File::open(&found).expect("it is there");
+            file.set_modified(SystemTime::UNIX_EPOCH).expect("it is ours");
             assert_eq!(vmlinux(&cache, &kernel).expect("it is in the cache"), found);
+            let used = fs::metadata(&found).and_then(|meta| meta.modified()).expect("it is there");
+            assert!(used > SystemTime::UNIX_EPOCH, "who takes it uses it");
             assert_eq!(vmlinux(&cache, &found).expect("it is one already"), found);
         }
     }

@@ -147,6 +147,7 @@ impl Request {
         let bytes = match &self.source {
             Source::File(path, _) => self.import(path, &at, 0, progress)?,
             Source::Network(fetch) | Source::Catalog(_, fetch) => {
+                let _held = cache.hold_downloads()?;
                 let fetched =
                     fetch.run(cache, &Part { progress, from: 0, to: FETCHED }).map_err(|e| self.not_fetched(e))?;
                 let bytes = self.import(&fetched, &at, FETCHED, progress)?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Digest, GivenUp, Remote, Stop, patiently, transfer::go_on};
-use crate::{Cache, Error, Result};
+use crate::{Cache, Error, Result, cache::PART};
 
 /// A try that brings as much as this has not failed, so that a large file on a bad line arrives in the end.
 const SOMETHING: u64 = 256 << 10;
@@ -49,7 +49,7 @@ impl Download<'_> {
             return Ok(());
         }
         show(0, self.size);
-        let part = self.incoming.join(format!("{}.part", self.digest));
+        let part = self.incoming.join(format!("{}{PART}", self.digest));
         let resumed = fs::metadata(&part).is_ok_and(|meta| meta.len() > 0);
         self.transfer(&part, show)?;
         match self.check(&part) {

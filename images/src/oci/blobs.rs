@@ -77,11 +77,11 @@ impl Cache {
     }
 
     /// Removes the layers that nobody has used for so long; none where somebody is making an image of some. Images that were
-    /// made of them stay. Returns how many bytes that were.
+    /// made of them stay. Returns how many bytes that were, or would be.
     ///
     /// # Errors
     /// When something cannot be removed.
-    pub fn sweep_layers(&self, older_than: Duration) -> Result<u64> {
+    pub(crate) fn sweep_layers(&self, older_than: Duration, dry_run: bool) -> Result<u64> {
         let dir = self.registries();
         if !dir.is_dir() {
             return Ok(0);
@@ -91,7 +91,9 @@ impl Cache {
         for (path, meta) in files(&dir) {
             let age = meta.modified().ok().and_then(|used| now.duration_since(used).ok()).unwrap_or_default();
             if age >= older_than {
-                fs::remove_file(&path).map_err(Error::file("remove", path))?;
+                if !dry_run {
+                    fs::remove_file(&path).map_err(Error::file("remove", path))?;
+                }
                 freed += meta.blocks() * 512;
             }
         }

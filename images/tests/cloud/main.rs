@@ -75,7 +75,7 @@ impl Place {
     fn left(&self, dir: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path("cache").join(dir)) else { return Vec::new() };
         let names = entries.map(|entry| entry.expect("it can be read").file_name().to_string_lossy().into_owned());
-        names.filter(|name| !name.ends_with(".lock")).collect()
+        names.filter(|name| !name.ends_with(".lock") && name != "used").collect()
     }
 
     /// Why it is refused; nothing of it is left.
