@@ -52,7 +52,7 @@ pub(crate) fn list(cache: &Cache, json: bool) -> Result<(), String> {
     let width = all.iter().map(|known| known.entry.name.len()).max().unwrap_or_default();
     for image in &report.images {
         let state = if image.cached { "cached" } else { "" };
-        let digest = image.digest.map_or(UNKNOWN.to_owned(), |digest| short(&digest));
+        let digest = image.digest.map_or(UNKNOWN.to_owned(), |digest| short(&digest.tagged()).to_owned());
         let (date, url) = (day(image.date), image.url.unwrap_or(UNKNOWN));
         line(format_args!("{:width$}  {date:10}  {state:6}  {digest:19}  {url}", image.name));
     }
@@ -154,7 +154,7 @@ fn change(bumped: &Bumped, after: &CatalogEntry) -> String {
     if !bumped.has_changed() {
         return format!("{name}: {}, nothing newer", day(before.date));
     }
-    let digest = after.digest.map_or(UNKNOWN.to_owned(), |digest| short(&digest));
+    let digest = after.digest.map_or(UNKNOWN.to_owned(), |digest| short(&digest.tagged()).to_owned());
     format!("{name}: {} -> {}, {digest}", day(before.date), day(after.date))
 }
 
@@ -162,9 +162,8 @@ fn day(date: Option<Date>) -> String {
     date.map_or(UNKNOWN.to_owned(), |date| date.to_string())
 }
 
-/// The beginning of a digest.
-fn short(digest: &Digest) -> String {
-    let text = digest.tagged();
-    let tag = text.find(':').map_or(0, |colon| colon + 1);
-    text[..tag + DIGITS].to_owned()
+/// The beginning of a digest that says how it was made.
+pub(crate) fn short(tagged: &str) -> &str {
+    let digits = tagged.find(':').map_or(0, |colon| colon + 1);
+    tagged.get(..digits + DIGITS).unwrap_or(tagged)
 }

@@ -201,11 +201,13 @@ fn list(all: &[KeptImage], beside: &Beside, json: bool) -> Result<(), String> {
             format!("used {} ago", age(image.used))
         };
         let replaced = if image.image.is_none() { ", replaced by another" } else { "" };
+        let digest = image.image.as_ref().and_then(|image| image.digest.as_deref());
+        let digest = digest.map(|digest| format!(", {}", catalog::short(digest))).unwrap_or_default();
         // That of an image of a container says nothing of where it is from.
         let names: String =
             image.names.iter().filter(|name| name.contains(':')).map(|name| format!(", {name}")).collect();
         line(format_args!(
-            "{:width$}  {:>10}  {state}{replaced}{names}",
+            "{:width$}  {:>10}  {state}{replaced}{digest}{names}",
             image.id,
             HumanBytes(image.bytes).to_string()
         ));

@@ -47,7 +47,8 @@ pub struct Image {
     /// The program in the guest that starts the service of a container's image, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<String>,
-    /// Of a container's image, the digest of its manifest, such as `sha256:4711…`: what its name stood for when it was made.
+    /// What its name stood for when it was made, such as `sha256:4711…`: of a container's image the digest of its manifest, of a
+    /// cloud image that was fetched that of its file, as its publisher gives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// The disk of a cloud image, whose kernel and initramfs are its own.
@@ -277,7 +278,7 @@ pub(crate) struct Built {
     pub(crate) entrypoint: Option<String>,
     /// Its disk, by the name in its directory, if it is a cloud image.
     pub(crate) cloud: Option<CloudDisk>,
-    /// Of a container's image, the digest of its manifest.
+    /// Of a container's image the digest of its manifest, of a cloud image that was fetched that of its file.
     pub(crate) digest: Option<String>,
     /// The words of the kernel's command line that belong to it.
     pub(crate) arguments: String,

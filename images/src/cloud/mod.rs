@@ -144,8 +144,8 @@ impl Request {
         let out = work.join("image");
         fs::create_dir(&out).map_err(Error::file("make", &out))?;
         let at = out.join(DISK);
-        let bytes = match &self.source {
-            Source::File(path, _) => self.import(path, &at, 0, progress)?,
+        let (bytes, digest) = match &self.source {
+            Source::File(path, _) => (self.import(path, &at, 0, progress)?, None),
             Source::Network(fetch) | Source::Catalog(_, fetch) => {
                 let _held = cache.hold_downloads()?;
                 let fetched =
@@ -153,7 +153,7 @@ impl Request {
                 let bytes = self.import(&fetched, &at, FETCHED, progress)?;
                 // The disk is in the cache once, and whoever removes the image wants its room.
                 fs::remove_file(&fetched).map_err(Error::file("remove", fetched))?;
-                bytes
+                (bytes, Some(fetch.digest().tagged()))
             }
         };
         progress.step(READ, "looking for its kernel");
@@ -164,7 +164,7 @@ impl Request {
             Source::File(..) | Source::Network(_) => None,
         };
         let (login, ready) = said.map(|entry| (entry.login.clone(), entry.ready.clone())).unwrap_or_default();
-        Ok(Built { login, ready, ..built })
+        Ok(Built { digest, login, ready, ..built })
     }
 
     /// Publishers remove what is old, and not every machine reaches them.

@@ -208,6 +208,7 @@ fn a_disk_of_the_network_is_what_its_digest_says_or_nothing() {
     let server = Server::start(disk.clone(), &[Answer::Truncated(MIB), Answer::Whole]);
     let image = place.image(&named(&server, &digest)).expect("it goes on where it was");
     assert!(disk_of(&image) == disk);
+    assert_eq!(image.digest, Some(format!("sha256:{digest}")));
     assert_eq!(server.asked(), [None, Some(MIB)]);
     assert_eq!(place.left("downloads"), [""; 0], "it is in the cache once");
     // From another place it is the same.

@@ -137,7 +137,7 @@ pub struct ImageFacts {
     pub entrypoint: Option<String>,
     /// The disk of a cloud image, whose kernel and initramfs are its own.
     pub cloud: Option<CloudFacts>,
-    /// The digest of a container's image.
+    /// The digest of a container's image, or of the file of a cloud image that was fetched.
     pub digest: Option<String>,
     /// The words of the kernel's command line that belong to it.
     pub arguments: String,

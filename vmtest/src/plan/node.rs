@@ -72,7 +72,8 @@ pub struct NodePlan {
     /// The program in the guest that starts the service of its image, if the image has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<String>,
-    /// Of a container's image, the digest of its manifest: what its name stood for.
+    /// What the image's name stood for: of a container's image the digest of its manifest, of a cloud image that was fetched that of
+    /// its file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,
     /// The account by which it is reached, in place of root.
