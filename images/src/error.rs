@@ -13,7 +13,7 @@ pub enum Error {
     Unknown {
         /// The name that was asked for.
         name: String,
-        /// The names that there are.
+        /// The names that there are, and what else may have been meant.
         known: String,
     },
     /// A file of the cache or of a build could not be read or written.

@@ -391,11 +391,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_image_is_refused_with_the_known_ones() {
+    fn an_unknown_image_is_refused_with_those_that_may_be_meant() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let cache = Cache::open(dir.path()).expect("a cache");
-        let error = find(&cache, &"mikro".into()).expect_err("there is no such image").to_string();
-        assert_eq!(error, "there is no image `mikro`: known are micro, debian-12, debian-13");
+        let said = |name: &str| find(&cache, &name.into()).expect_err("there is no such image").to_string();
+        let known = |name| format!("there is no image `{name}`: known are micro, debian-12, debian-13; ");
+        let of_registry =
+            known("nginx") + "`docker://nginx` would be that of a registry, `cloud:` stands before names of the";
+        assert!(said("nginx").starts_with(&of_registry), "{}", said("nginx"));
+        assert_eq!(said("ubuntu-24.04"), known("ubuntu-24.04") + "the catalog has `cloud:ubuntu-24.04`");
         assert!(find(&cache, &"micro".into()).expect("it is known").is_none());
     }
 

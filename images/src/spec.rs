@@ -154,7 +154,7 @@ impl ImageSpec {
             return Ok(Recipe::Cloud(cloud::Request::read(&self.name)?.into()));
         }
         let Some(release) = debian::release(&self.name) else {
-            return Err(Error::Unknown { name: self.name.clone(), known: crate::known().join(", ") });
+            return Err(self.unknown());
         };
         if let Some(package) = self.packages.iter().find(|package| !is_package(package)) {
             return Err(Error::refused(self, &format!("`{package}` is no name of a package")));
@@ -166,6 +166,25 @@ impl ImageSpec {
             return Err(Error::refused(self, why));
         }
         Ok(Recipe::Debian(debian::Request { release, packages: self.packages.clone(), script }))
+    }
+}
+
+impl ImageSpec {
+    /// That there is none of this name, with those that it may have been meant to be.
+    fn unknown(&self) -> Error {
+        let name = self.name.clone();
+        let others = if cloud::is_in_catalog(&name) {
+            format!("the catalog has `{}{name}`", cloud::PREFIX)
+        } else {
+            format!(
+                "`{}{name}` would be that of a registry, `{}` stands before names of the catalog, addresses and paths of disks, \
+                 and `{}` before paths of containers' images",
+                oci::REGISTRY,
+                cloud::PREFIX,
+                oci::PREFIX
+            )
+        };
+        Error::Unknown { name, known: format!("{}; {others}", crate::known().join(", ")) }
     }
 }
 

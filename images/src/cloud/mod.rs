@@ -64,6 +64,11 @@ pub(crate) fn is_path(text: &str) -> bool {
     !is_address(text) && !catalog::has(text)
 }
 
+/// Whether a catalog that can be read has this name.
+pub(crate) fn is_in_catalog(name: &str) -> bool {
+    matches!(catalog::find(name), Ok(Some(_)))
+}
+
 fn is_address(text: &str) -> bool {
     SCHEMES.iter().any(|scheme| text.starts_with(scheme))
 }
