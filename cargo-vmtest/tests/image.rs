@@ -44,7 +44,7 @@ fn said(output: &Output) -> String {
 fn own_cache() -> TempDir {
     let (common, cache) = (image_cache(build_micro), tempfile::tempdir().expect("a directory"));
     // Links in the copy are those of the cache of all tests.
-    let script = "mkdir $2/images $2/scratch; cp -r $1/images/micro-* $2/images; rm -f $2/images/micro-*/used; \
+    let script = "mkdir $2/images $2/scratch; cp -a $1/images/micro-* $2/images; rm -f $2/images/micro-*/used; \
                   sed -i \"s|$3/|$2/|\" $2/images/*.json";
     let mut copy = Command::new("sh");
     copy.args(["-ec", script, "sh"]).args([common.path(), cache.path(), &cache_dir()]);
