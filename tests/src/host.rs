@@ -234,7 +234,9 @@ fn names_in(cache: &Path) -> BTreeSet<PathBuf> {
     let list =
         |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
     let all = list(cache).into_iter().flat_map(|dir| list(&dir).into_iter().chain([dir]));
-    all.filter(|path| path.extension().is_none_or(|extension| extension != "lock")).collect()
+    // Who has one of the last kind uses what is beside it.
+    let is_lock = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "lock") || path.ends_with("used");
+    all.filter(|path| !is_lock(path)).collect()
 }
 
 /// Where a program is, if it is on PATH.
