@@ -87,7 +87,8 @@ pub struct KeptImage {
 impl KeptImage {
     /// Whether it was replaced, or nobody has used it for so long.
     pub fn is_unused(&self, for_so_long: Duration) -> bool {
-        self.image.is_none() || age(SystemTime::UNIX_EPOCH + Duration::from_secs(self.used)) >= for_so_long
+        let used = SystemTime::UNIX_EPOCH + Duration::from_secs(self.used);
+        is_unused(self.image.is_some(), used, for_so_long)
     }
 
     /// Removes it with its records. `false` where somebody uses it: nothing is gone then.
@@ -104,7 +105,7 @@ impl KeptImage {
     /// # Errors
     /// When something cannot be removed.
     pub fn remove_unused(&self, cache: &Cache, for_so_long: Duration) -> Result<bool> {
-        self.remove_if(cache, |has_record| !has_record || age(last_use(&self.dir)) >= for_so_long)
+        self.remove_if(cache, |has_record| is_unused(has_record, last_use(&self.dir), for_so_long))
     }
 
     fn remove_if(&self, cache: &Cache, wanted: impl FnOnce(bool) -> bool) -> Result<bool> {
@@ -120,6 +121,11 @@ impl KeptImage {
         take_away(cache, &self.dir)?;
         Ok(true)
     }
+}
+
+/// Whether it was replaced, which is when no record names it, or nobody has used it for so long.
+fn is_unused(has_record: bool, used: SystemTime, for_so_long: Duration) -> bool {
+    !has_record || age(used) >= for_so_long
 }
 
 /// Removes the directory of an image; the caller has its lock. One that is killed here leaves what is no image to anybody.
