@@ -14,7 +14,7 @@ use ureq::{
 };
 
 use super::{
-    super::store::DOCUMENT,
+    super::store::{DOCUMENT, named},
     login::{Authorization, Login},
     reference::{is_local, is_private},
 };
@@ -100,8 +100,7 @@ impl Client {
         let digest = header(DIGEST);
         let limited = response.body_mut().with_config().limit(DOCUMENT);
         let text = limited.read_to_vec().map_err(|e| Failed::now(format!("the answer ended early: {e}")))?;
-        let is: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
-        let is = format!("sha256:{is}");
+        let is = named(Sha256::new_with_prefix(&text));
         let asked = name.contains(':').then(|| name.to_owned());
         if let Some(other) = asked.or(digest).filter(|expected| *expected != is) {
             return Err(Failed::ForGood(format!("it sends {is}, and {other} was expected")));
