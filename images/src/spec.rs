@@ -167,9 +167,7 @@ impl ImageSpec {
         }
         Ok(Recipe::Debian(debian::Request { release, packages: self.packages.clone(), script }))
     }
-}
 
-impl ImageSpec {
     /// That there is none of this name, with those that it may have been meant to be.
     fn unknown(&self) -> Error {
         let name = self.name.clone();

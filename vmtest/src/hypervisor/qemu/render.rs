@@ -27,7 +27,7 @@ const EMULATED: &str = "max,-erms,-fsrm";
 const EMULATED_NESTED: &str = "max,+svm,-erms,-fsrm";
 
 /// What an emulated machine is told before its own arguments: to try no ciphers while it boots, which takes 0.26 s of it, and not to
-/// wait for the clock that it has to see that it ticks, which takes 0.95 of the time to its first process.
+/// wait and see whether its clock ticks, without which Debian's kernel takes 0.95 of the time to its first process.
 const EMULATED_ARGUMENTS: &str = "cryptomgr.notests no_timer_check";
 /// One that has one processor, and gets no further ones, and runs no machines itself, is also told to take the clock of the machine,
 /// which needs no calibration, and to leave the locks in its code as they are. The clock of the processor takes 0.11 s of each boot,
